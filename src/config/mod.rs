@@ -1,0 +1,1 @@
+//! Loads the configuration and assembles the Config structs of the modules.

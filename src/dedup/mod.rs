@@ -1,0 +1,1 @@
+//! Identity, versions and the fold: which leg a record states, as pure code.

@@ -1,0 +1,1 @@
+//! The only door: makes a delivery durable and answers with a receipt.

@@ -1,0 +1,3 @@
+//! Parses arguments, calls a sub-command, sets the exit code.
+
+fn main() {}

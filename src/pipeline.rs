@@ -1,0 +1,1 @@
+//! The sentence: claim, unpack, recognise, read, normalise, identify, commit, retire.

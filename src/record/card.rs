@@ -1,0 +1,119 @@
+//! A format's card: everything about a vendor's rows that is declared and not computed.
+//!
+//! Cards are constants of `formats`; `normalise` and `dedup` read them, so that neither knows a vendor's name.
+//! Identity lists must never change once rows exist: keys would change with them.
+
+use super::cdr::{Direction, Disposition, TextColumn};
+use super::field::Field;
+
+/// What is declared about one format.
+#[derive(Debug)]
+pub struct Card {
+    /// Stable id of the format, kept with every row (`grandstream-web-csv`).
+    pub id: &'static str,
+    /// The system that writes it (`grandstream-ucm`).
+    pub system: &'static str,
+    /// A line for people.
+    pub title: &'static str,
+    /// Raised when the same bytes would be read differently, so that rejected files run again.
+    pub version: u32,
+    /// What the card rests on.
+    pub evidence: Evidence,
+    /// Which format wins where two state the same field differently; the higher.
+    pub fidelity: u8,
+    /// Source headers, normalised by [`normal_header`], and what they mean.
+    pub headers: &'static [(&'static str, Field)],
+    /// Identity lists, the most exact first.
+    pub families: &'static [Family],
+    /// Fields that join legs to calls.
+    pub links: &'static [Link],
+    /// Outcome words, upper case.
+    pub dispositions: &'static [(&'static str, Disposition)],
+    /// Direction words, upper case.
+    pub directions: &'static [(&'static str, Direction)],
+    /// Beginnings of dial-plan contexts that tell the direction where no word does.
+    pub contexts: &'static [(&'static str, Direction)],
+    /// Beginnings of values, upper case, that make an answered leg a voicemail.
+    pub voicemail: &'static [(Field, &'static str)],
+    /// `WORD[number]` values whose number is a queue, group or such: field, word (upper case), column.
+    pub bracketed: &'static [(Field, &'static str, TextColumn)],
+    /// Separator of the list of recordings.
+    pub recording_separator: char,
+    /// The field whose leading digits (after an optional `system-`) are the UTC second at which the channel began.
+    pub epoch_in: Option<Field>,
+}
+
+/// What a card rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Vendor documentation only.
+    Documented,
+    /// Seen in real data.
+    Seen,
+}
+
+/// A field that joins legs to calls. Values of one kind are compared with each other only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Name space of the values.
+    pub kind: &'static str,
+    /// The text column that holds the value.
+    pub column: TextColumn,
+}
+
+/// The identity lists of a family of formats.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Stable name, part of every identity.
+    pub name: &'static str,
+    /// Fields whose canonical text is the identity of the group.
+    pub matched: &'static [Match],
+    /// An id unique per leg.
+    pub sure: Option<Field>,
+    /// A field that names one channel.
+    pub instance: Option<Field>,
+    /// Fields in which two statements of one leg cannot differ.
+    pub exact: &'static [Field],
+    /// Lengths of time that may differ by a second.
+    pub near: &'static [Field],
+    /// The family of layouts that write starts to the minute.
+    pub minute: bool,
+}
+
+/// How a field enters the identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// Trimmed text.
+    Text(Field),
+    /// Wall clock in canonical text.
+    Time(Field),
+    /// Wall clock modulo 15 minutes, because sources may write it in different zones and zones differ by multiples of
+    /// 15 minutes. Whole wall clock where the vendor's id carries no epoch.
+    TimeModuloQuarter(Field),
+}
+
+impl Match {
+    /// The field.
+    pub const fn field(&self) -> Field {
+        match self {
+            Self::Text(field) | Self::Time(field) | Self::TimeModuloQuarter(field) => *field,
+        }
+    }
+}
+
+impl Card {
+    /// What a source header means in this format.
+    pub fn field_of(&self, header: &str) -> Option<Field> {
+        let normal = normal_header(header);
+        self.headers.iter().find(|(name, _)| *name == normal).map(|(_, field)| *field)
+    }
+}
+
+/// Lower case without `.`, `_`, `-` and spaces: firmware and users vary those (`Dest. Channel`, `Dest Channel`).
+pub fn normal_header(header: &str) -> String {
+    header
+        .chars()
+        .filter(|c| !matches!(c, '.' | '_' | '-' | ' ' | '\u{feff}' | '\u{a0}'))
+        .flat_map(char::to_lowercase)
+        .collect()
+}

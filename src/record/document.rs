@@ -1,0 +1,182 @@
+//! A parsable thing inside a delivery, the dialect it is written in and the layout of its rows.
+
+use super::card::{Card, Family, Match};
+use super::field::Field;
+use serde::{Deserialize, Serialize};
+
+/// Character encoding of a document, fixed once from its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Encoding {
+    /// UTF-8, with or without BOM. A field that is no UTF-8 is read as Windows-1252 (PBXes write raw bytes into caller
+    /// names of otherwise clean files), so that the same row reads the same in every file.
+    #[default]
+    Utf8,
+    /// UTF-16, little endian.
+    Utf16Le,
+    /// UTF-16, big endian.
+    Utf16Be,
+    /// Windows-1252 (and with it ISO-8859-1 and ASCII).
+    Windows1252,
+}
+
+/// Order of day, month and year in dates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DateOrder {
+    /// `YYYY-MM-DD` or `YYYY/MM/DD`.
+    #[default]
+    YearFirst,
+    /// `DD/MM/YYYY` (also with `.` or `-`, also two-digit years).
+    DayFirst,
+    /// `MM/DD/YYYY`.
+    MonthFirst,
+}
+
+/// Whose clock the times of a document show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ZoneRule {
+    /// Wall clock of the origin, or of the source's own `time_zone`.
+    #[default]
+    Origin,
+    /// UTC, because the format says so.
+    Utc,
+}
+
+/// How one document writes its values. Fixed before the first row is read and stored with the document.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Dialect {
+    /// Encoding.
+    pub encoding: Encoding,
+    /// Field separator of a delimited document.
+    pub separator: Option<char>,
+    /// Order of dates.
+    pub date_order: DateOrder,
+    /// Starts are written to the minute only.
+    pub minute: bool,
+    /// Whose clock.
+    pub zone: ZoneRule,
+    /// Version of the layout in the format's own words ("generation C", "18 columns").
+    pub generation: String,
+}
+
+/// What a row of a layout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RowKind {
+    /// A leg.
+    #[default]
+    Leg,
+    /// A summary of a call, kept only where its call has no leg (Grandstream `main_cdr`).
+    Summary,
+}
+
+/// One column of a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Header or key exactly as written; for files without header the vendor's name of the column.
+    pub header: String,
+    /// What it means, when the format maps it.
+    pub field: Option<Field>,
+}
+
+/// Format, columns present and row kind: what two rows must share to be compared copy by copy.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// The format's card.
+    pub card: &'static Card,
+    /// The identity lists that apply: the first family of the card whose match fields are all present.
+    pub family: &'static Family,
+    /// Row kind.
+    pub kind: RowKind,
+    /// Columns in document order.
+    pub columns: Vec<Column>,
+    /// How values are written.
+    pub dialect: Dialect,
+    /// BLAKE3-16 of format, row kind and the sorted headers; dialect and column order are no part of it.
+    pub hash: [u8; 16],
+    /// Places of the columns in the order of their sorted headers, for hashing values.
+    pub by_header: Vec<usize>,
+    by_field: [Option<u16>; Field::COUNT],
+}
+
+impl PartialEq for Layout {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.dialect == other.dialect && self.columns == other.columns
+    }
+}
+
+impl Eq for Layout {}
+
+/// The columns of a document cannot be used: a field that identity needs is missing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the columns lack {missing:?}, which {format} needs to tell legs apart")]
+pub struct LayoutUnusable {
+    /// The format.
+    pub format: &'static str,
+    /// Match fields that the most tolerant family misses.
+    pub missing: Vec<Field>,
+}
+
+impl Layout {
+    /// Maps headers through the card and picks the family.
+    ///
+    /// A header that appears twice keeps its field the first time only, and later ones get `#2`, `#3`: hashes and
+    /// `extra` need distinct names.
+    pub fn new(
+        card: &'static Card,
+        kind: RowKind,
+        headers: impl IntoIterator<Item = String>,
+        dialect: Dialect,
+    ) -> Result<Self, LayoutUnusable> {
+        let mut columns: Vec<Column> = Vec::new();
+        let mut by_field = [None; Field::COUNT];
+        for (place, header) in headers.into_iter().enumerate() {
+            let field = card.field_of(&header).filter(|field| by_field[*field as usize].is_none());
+            if let Some(field) = field {
+                by_field[field as usize] = u16::try_from(place).ok();
+            }
+            columns.push(Column { header: distinct(header, &columns), field });
+        }
+        let present = |field: Field| by_field[field as usize].is_some();
+        let lacking = |family: &Family| -> Vec<Field> {
+            family.matched.iter().map(Match::field).filter(|field| !present(*field)).collect()
+        };
+        let Some(family) =
+            card.families.iter().find(|family| family.minute == dialect.minute && lacking(family).is_empty())
+        else {
+            let missing = card.families.last().map(lacking).unwrap_or_default();
+            return Err(LayoutUnusable { format: card.id, missing });
+        };
+        let mut by_header: Vec<usize> = (0..columns.len()).collect();
+        by_header.sort_by(|a, b| columns[*a].header.cmp(&columns[*b].header));
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(card.id.as_bytes()).update(&[0, kind as u8]);
+        for place in &by_header {
+            hasher.update(columns[*place].header.as_bytes()).update(&[0]);
+        }
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Ok(Self { card, family, kind, columns, dialect, hash, by_header, by_field })
+    }
+
+    /// The place of a canonical field, if the layout has it.
+    pub fn column_of(&self, field: Field) -> Option<usize> {
+        self.by_field[field as usize].map(usize::from)
+    }
+}
+
+fn distinct(header: String, before: &[Column]) -> String {
+    if before.iter().all(|column| column.header != header) {
+        return header;
+    }
+    let mut number = 2;
+    loop {
+        let candidate = format!("{header}#{number}");
+        if before.iter().all(|column| column.header != candidate) {
+            return candidate;
+        }
+        number += 1;
+    }
+}

@@ -1,0 +1,166 @@
+//! How a row or document ended: counts that add up, and reasons that never change their name.
+
+use super::raw::Position;
+use serde::{Deserialize, Serialize};
+
+/// Why a document or row was rejected. The codes are public and never renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// No format claims the document.
+    FormatUnknown,
+    /// Two formats claim it with equal certainty.
+    FormatAmbiguous,
+    /// Dates may be day or month first, and nothing in the head decides it.
+    DateOrderUnknown,
+    /// The columns lack what identity needs.
+    ColumnsUnusable,
+    /// The archive is encrypted.
+    ArchiveEncrypted,
+    /// The archive cannot be read.
+    ArchiveBroken,
+    /// Archives inside archives beyond the limit.
+    ArchiveTooDeep,
+    /// More entries than the limit.
+    ArchiveTooManyEntries,
+    /// More unpacked bytes than the limit, or more than the compressed size makes believable.
+    ArchiveTooLarge,
+    /// The document's syntax breaks off; rows before it are stored.
+    SyntaxBroken,
+    /// The row has another number of columns than its layout.
+    ColumnsMismatch,
+    /// A quoted field never ends.
+    QuoteUnbalanced,
+    /// The row is longer than the cap.
+    RecordTooLong,
+    /// No start time.
+    StartMissing,
+    /// The start is no time or an impossible one.
+    StartInvalid,
+    /// The row has no content that a leg could have.
+    RowEmpty,
+}
+
+impl Reason {
+    /// All reasons.
+    pub const ALL: &'static [Self] = &[
+        Self::FormatUnknown,
+        Self::FormatAmbiguous,
+        Self::DateOrderUnknown,
+        Self::ColumnsUnusable,
+        Self::ArchiveEncrypted,
+        Self::ArchiveBroken,
+        Self::ArchiveTooDeep,
+        Self::ArchiveTooManyEntries,
+        Self::ArchiveTooLarge,
+        Self::SyntaxBroken,
+        Self::ColumnsMismatch,
+        Self::QuoteUnbalanced,
+        Self::RecordTooLong,
+        Self::StartMissing,
+        Self::StartInvalid,
+        Self::RowEmpty,
+    ];
+
+    /// The stable code.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::FormatUnknown => "format_unknown",
+            Self::FormatAmbiguous => "format_ambiguous",
+            Self::DateOrderUnknown => "date_order_unknown",
+            Self::ColumnsUnusable => "columns_unusable",
+            Self::ArchiveEncrypted => "archive_encrypted",
+            Self::ArchiveBroken => "archive_broken",
+            Self::ArchiveTooDeep => "archive_too_deep",
+            Self::ArchiveTooManyEntries => "archive_too_many_entries",
+            Self::ArchiveTooLarge => "archive_too_large",
+            Self::SyntaxBroken => "syntax_broken",
+            Self::ColumnsMismatch => "columns_mismatch",
+            Self::QuoteUnbalanced => "quote_unbalanced",
+            Self::RecordTooLong => "record_too_long",
+            Self::StartMissing => "start_missing",
+            Self::StartInvalid => "start_invalid",
+            Self::RowEmpty => "row_empty",
+        }
+    }
+}
+
+/// A row (or, with row 0, a document) that could not be stored, kept for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Where.
+    pub position: Position,
+    /// The source header of the offending field.
+    pub field: Option<String>,
+    /// Stable reason.
+    pub reason: Reason,
+    /// What is wrong and what to do, in words; no phone numbers or names.
+    pub message: String,
+    /// The row as sent, cut at [`VERBATIM_CAP`].
+    pub verbatim: Vec<u8>,
+}
+
+/// Bytes of a rejected row that are kept.
+pub const VERBATIM_CAP: usize = 64 * 1024;
+
+/// Why a row is no call. Only for what a format's card says are no calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Skip {
+    /// A title line before the header.
+    Title,
+    /// The header once more.
+    RepeatedHeader,
+    /// A summary whose call has legs.
+    Summary,
+    /// An empty line or object.
+    Blank,
+}
+
+/// Where the rows of a run of a document ended. They add up: see [`Counts::adds_up`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Rows read.
+    pub rows_read: u64,
+    /// Rows that added a leg.
+    pub stored: u64,
+    /// Rows already known, or that say nothing new.
+    pub duplicate: u64,
+    /// Rows that said something new about a known leg.
+    pub amended: u64,
+    /// Rows kept for a person.
+    pub rejected: u64,
+    /// Rows that are no calls.
+    pub skipped: u64,
+    /// Parts that wait for their other half.
+    pub held: u64,
+}
+
+impl Counts {
+    /// The third promise: every row read ended in exactly one outcome.
+    pub const fn adds_up(&self) -> bool {
+        self.rows_read
+            == self.stored + self.duplicate + self.amended + self.rejected + self.skipped + self.held
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.rows_read += other.rows_read;
+        self.stored += other.stored;
+        self.duplicate += other.duplicate;
+        self.amended += other.amended;
+        self.rejected += other.rejected;
+        self.skipped += other.skipped;
+        self.held += other.held;
+    }
+}
+
+/// Who must act on an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Actor {
+    /// Nobody: the daemon tries again.
+    Transient,
+    /// The sender or a format author: stored, visible, retriable.
+    Rejected,
+    /// The operator: loud, health red.
+    Broken,
+}

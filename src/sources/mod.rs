@@ -1,0 +1,1 @@
+//! Where bytes come from: each source receives, hands to the door, and acknowledges only after its receipt.

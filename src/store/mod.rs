@@ -1,0 +1,1 @@
+//! Keeps legs: commits are fenced and counted, queries only read.

@@ -1,0 +1,1 @@
+//! Names of log fields and message ids; no logic.
