@@ -1,1 +1,233 @@
-//! Keeps legs: commits are fenced and counted, queries only read.
+//! Keeps legs. A store commits chunks of a document behind a fence and counts them in the same transaction; a query
+//! only reads. Which rows a group has is decided by `dedup` alone, so that every store ends in the same table.
+//!
+//! Must never know a format, a source or the spool.
+
+pub mod sqlite;
+
+#[cfg(test)]
+pub mod conformance;
+
+use crate::dedup::Identified;
+use crate::record::delivery::DeliveryId;
+use crate::record::document::Dialect;
+use crate::record::outcome::{Actor, Counts, Rejection, Skip};
+use jiff::Timestamp;
+
+/// What writing needs. Calls block; each runs on the store's one writer.
+pub trait Commit: Send + Sync {
+    /// The origin's key, fixed when it first stores something, and the zone recorded for it then.
+    fn origin(&self, name: &str, time_zone: &str, formerly: Option<&str>) -> Result<OriginRow, StoreError>;
+    /// Notes a delivery at claim; again after a restart changes nothing.
+    fn start_delivery(&self, delivery: &DeliveryStart) -> Result<(), StoreError>;
+    /// Upserts a document with this process's claim and tells where its last run stands.
+    fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError>;
+    /// Begins a new run of a document from row 1 (its file changed after it was claimed).
+    fn restart_document(&self, document: i64, claim: &str) -> Result<Opened, StoreError>;
+    /// Hands a chunk to the writer. Chunks of several documents may share a transaction; the answer comes after its
+    /// commit.
+    fn commit(&self, chunk: Chunk) -> Pending;
+    /// Notes how a delivery ended; its counts are the sums over the latest runs of its documents.
+    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Result<Counts, StoreError>;
+    /// Derives every row of an origin again in place (its zone or country was corrected). Gives the rows that changed.
+    fn rederive(&self, origin: &str) -> Result<u64, StoreError>;
+}
+
+/// An origin as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OriginRow {
+    /// The origin's part of every identity.
+    pub key: String,
+    /// IANA zone recorded at first start (it matters for `time_zone = "auto"`).
+    pub time_zone: String,
+}
+
+/// A delivery as it was claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the columns of table delivery")]
+pub struct DeliveryStart {
+    pub id: DeliveryId,
+    pub source: String,
+    pub account: Option<String>,
+    pub origin: String,
+    pub name: String,
+    pub peer: Option<String>,
+    pub content_hash: Option<[u8; 32]>,
+    pub bytes: u64,
+    pub received_at: Timestamp,
+}
+
+/// How a delivery ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryEnd {
+    /// State.
+    pub state: DeliveryState,
+    /// Hash of the body.
+    pub content_hash: Option<[u8; 32]>,
+    /// Bytes of the body as finally read (a file may have grown after its claim).
+    pub bytes: u64,
+}
+
+/// States of a delivery that the store writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the public words")]
+pub enum DeliveryState {
+    Reading,
+    Done,
+    DoneWithRejects,
+    Rejected,
+    Repeated,
+    Empty,
+}
+
+impl DeliveryState {
+    /// The word in the table.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Reading => "reading",
+            Self::Done => "done",
+            Self::DoneWithRejects => "done_with_rejects",
+            Self::Rejected => "rejected",
+            Self::Repeated => "repeated",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// A document that is about to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DocumentStart {
+    /// Its delivery.
+    pub delivery: DeliveryId,
+    /// Number within the delivery, from 1, in envelope order.
+    pub number: u32,
+    /// Printable path inside the envelope; empty for a plain body.
+    pub path: String,
+    /// Format; `None` for a document that nobody claims.
+    pub format: Option<String>,
+    /// Dialect as fixed from the head.
+    pub dialect: Option<Dialect>,
+    /// ULID of this process's start: an older process's chunks no longer pass the fence.
+    pub claim: String,
+}
+
+/// Where a document stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// Its row id.
+    pub document: i64,
+    /// Run, from 1.
+    pub run: u32,
+    /// The next row to commit; rows below are discarded. 1 for a fresh document.
+    pub next_row: u64,
+    /// The run ended; nothing is left to do but retire.
+    pub done: bool,
+}
+
+/// Rows of one document, in row order, that commit together.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Document.
+    pub document: i64,
+    /// The process's claim.
+    pub claim: String,
+    /// `next_row` as the committer believes it to be.
+    pub from_row: u64,
+    /// `next_row` after this chunk.
+    pub next_row: u64,
+    /// The rows.
+    pub rows: Vec<ChunkRow>,
+    /// Set on the last chunk of the run.
+    pub end: Option<DocumentEnd>,
+}
+
+/// One row of a chunk.
+#[derive(Debug)]
+pub enum ChunkRow {
+    /// A leg.
+    Leg(Box<Identified>),
+    /// No call.
+    Skipped(Skip),
+    /// Kept for a person. Row 0 is the document itself and counts as no row.
+    Rejected(Box<Rejection>),
+}
+
+/// How a run of a document ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DocumentEnd {
+    /// The document as a whole was rejected.
+    pub rejected: bool,
+    /// BLAKE3 of the unpacked bytes.
+    pub content_hash: Option<[u8; 32]>,
+}
+
+/// What a committed chunk did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Committed {
+    /// Outcomes of its rows; they add up.
+    pub counts: Counts,
+    /// Rows of `cdr` added.
+    pub legs_added: u64,
+    /// Rows of `cdr` withdrawn.
+    pub legs_withdrawn: u64,
+}
+
+/// The answer to a chunk that is on its way.
+#[derive(Debug)]
+pub struct Pending(std::sync::mpsc::Receiver<Result<Committed, StoreError>>);
+
+impl Pending {
+    /// An answer that will come through this channel.
+    pub const fn new(answer: std::sync::mpsc::Receiver<Result<Committed, StoreError>>) -> Self {
+        Self(answer)
+    }
+
+    /// Waits until the chunk's transaction committed or failed.
+    pub fn wait(self) -> Result<Committed, StoreError> {
+        self.0.recv().unwrap_or(Err(StoreError::WriterGone))
+    }
+}
+
+/// Why the store did not do something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another run or process moved the document on; the chunk was dropped whole.
+    #[error("the document was taken over by another run; this chunk was dropped and nothing of it stored")]
+    FenceLost,
+    /// Busy, disk full, I/O error: it will be tried again.
+    #[error(
+        "the database {path} cannot be written now: {cause}; free disk space or check the disk, storing resumes by itself"
+    )]
+    Transient {
+        /// The database file.
+        path: String,
+        /// SQLite's words.
+        cause: String,
+    },
+    /// The database is damaged, of another version, or refuses a statement for good.
+    #[error(
+        "the database {path} refuses a statement: {cause}; stop cdrd, check the file (`sqlite3 FILE 'PRAGMA integrity_check'`) and restore it from a backup if it is damaged"
+    )]
+    Broken {
+        /// The database file.
+        path: String,
+        /// SQLite's words.
+        cause: String,
+    },
+    /// The writer thread ended.
+    #[error("the store's writer has ended; restart cdrd and look for its last message")]
+    WriterGone,
+    /// The origin cannot be used.
+    #[error("{0}")]
+    Origin(String),
+}
+
+impl StoreError {
+    /// Who must act.
+    pub const fn actor(&self) -> Actor {
+        match self {
+            Self::FenceLost | Self::Transient { .. } => Actor::Transient,
+            Self::Broken { .. } | Self::WriterGone | Self::Origin(_) => Actor::Broken,
+        }
+    }
+}
