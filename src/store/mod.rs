@@ -28,7 +28,9 @@ pub trait Commit: Send + Sync {
     /// commit.
     fn commit(&self, chunk: Chunk) -> Pending;
     /// Notes how a delivery ended; its counts are the sums over the latest runs of its documents.
-    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Result<Counts, StoreError>;
+    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Result<DeliverySummary, StoreError>;
+    /// Notes what is wrong with an origin's zone or clock; `true` when that was not noted before.
+    fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError>;
     /// Derives every row of an origin again in place (its zone or country was corrected). Gives the rows that changed.
     fn rederive(&self, origin: &str) -> Result<u64, StoreError>;
 }
@@ -60,12 +62,24 @@ pub struct DeliveryStart {
 /// How a delivery ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryEnd {
-    /// State.
-    pub state: DeliveryState,
+    /// State, where it does not follow from the documents (`Repeated`).
+    pub state: Option<DeliveryState>,
     /// Hash of the body.
     pub content_hash: Option<[u8; 32]>,
     /// Bytes of the body as finally read (a file may have grown after its claim).
     pub bytes: u64,
+}
+
+/// What a delivery came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliverySummary {
+    /// State as given, else: `Rejected` when every document was rejected whole, `DoneWithRejects` when a document or
+    /// row was, `Empty` when there was no row at all, `Done`.
+    pub state: DeliveryState,
+    /// Sums over the latest runs of its documents.
+    pub counts: Counts,
+    /// Documents that were rejected whole.
+    pub rejected_documents: u64,
 }
 
 /// States of a delivery that the store writes.
