@@ -1,1 +1,311 @@
-//! Composition root: builds everything, supervises, stops.
+//! Composition root: takes the locks, builds every part, runs the threads, stops them. Nothing but `cli` may import it.
+
+mod locks;
+
+pub use locks::{LockError, Locks, holder};
+
+use crate::config::{Config, SourceKind, ZoneWish};
+use crate::intake::{Intake, IntakeError, Recovered, SourceHealth};
+use crate::normalise::Engine;
+use crate::pipeline::{Parts, Pipeline};
+use crate::record::delivery::DeliveryId;
+use crate::record::origin::Origin;
+use crate::record::port::Derive;
+use crate::sources::folder::{self, Folder};
+use crate::store::sqlite::Sqlite;
+use crate::store::{Commit, OriginStart, StoreError};
+use crate::{formats, telemetry, unpack};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Why the daemon could not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Another process works on this state.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The door.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Something that every process needs is missing.
+    #[error("{what}: {cause}; {mend}")]
+    System {
+        /// What failed.
+        what: String,
+        /// Why.
+        cause: std::io::Error,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// The zone of this host is unknown.
+    #[error(
+        "{file}: time_zone = \"auto\" of origin {origin:?}, but this host's zone is unknown; write the PBX's zone, for example time_zone = \"Europe/Berlin\""
+    )]
+    ZoneUnknown {
+        /// Configuration file.
+        file: String,
+        /// Origin.
+        origin: String,
+    },
+    /// A thread ended that must run for ever.
+    #[error(
+        "{0} ended unexpectedly; the process stops so that its supervisor starts it again (nothing acknowledged is lost)"
+    )]
+    ThreadEnded(String),
+}
+
+/// Everything that reads and stores, built and recovered, with the locks held.
+pub struct Works {
+    /// The door.
+    pub intake: Intake,
+    /// The store.
+    pub store: Sqlite,
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// What the last process left behind and this one set right.
+    pub recovered: Recovered,
+    _locks: Locks,
+    _runtime: Arc<Runtime>,
+}
+
+/// A runtime for what needs one (the database driver, signals).
+pub fn runtime() -> Result<Runtime, DaemonError> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|cause| {
+        DaemonError::System {
+            what: "cannot start the asynchronous runtime".to_owned(),
+            cause,
+            mend: "check the limits on threads and open files",
+        }
+    })
+}
+
+/// Takes the locks and builds everything but the sources.
+pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonError> {
+    std::fs::create_dir_all(&config.state_dir).map_err(|cause| DaemonError::System {
+        what: format!("cannot create the state directory {}", config.state_dir.display()),
+        cause,
+        mend: "create it, or set state_dir to a folder that cdrd may write",
+    })?;
+    let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
+    let intake = Intake::open(&config.state_dir, crate::intake::Config::default(), runtime.handle().clone())?;
+    let recovered = intake.recover()?;
+    let origins = origins(config)?;
+    // The zone of an "auto" origin is fixed at its first start: a host that moves must not shift old rows.
+    let engine = Arc::new(Engine::new(origins.clone(), source_zones(config), zone_named, formats::card));
+    let derive: Arc<dyn Derive> = engine.clone();
+    let store = Sqlite::open(&config.store.sqlite, derive, runtime.handle().clone())?;
+    let mut origin_keys = HashMap::new();
+    for (wish, origin) in config.origins.iter().zip(&origins) {
+        let zone = origin.time_zone.iana_name().unwrap_or("UTC");
+        let row = store.origin(&OriginStart {
+            name: origin.name.clone(),
+            tenant: origin.tenant.clone(),
+            time_zone: zone.to_owned(),
+            formerly: wish.formerly.clone(),
+        })?;
+        origin_keys.insert(origin.name.clone(), row.key);
+    }
+    let claim = DeliveryId::new(Timestamp::now(), u128::from(std::process::id())).to_string();
+    let pipeline = Pipeline::new(Parts {
+        intake: intake.clone(),
+        store: Arc::new(store.clone()),
+        engine,
+        origin_keys,
+        claim,
+        limits: unpack::Limits::default(),
+        scratch: config.state_dir.join("spool"),
+    });
+    Ok(Works { intake, store, pipeline, recovered, _locks: locks, _runtime: runtime })
+}
+
+/// The origins as normalising needs them.
+pub fn origins(config: &Config) -> Result<Vec<Origin>, DaemonError> {
+    config
+        .origins
+        .iter()
+        .map(|origin| {
+            let time_zone = match &origin.time_zone {
+                ZoneWish::Named(zone) => zone.clone(),
+                ZoneWish::Auto => host_zone().ok_or_else(|| DaemonError::ZoneUnknown {
+                    file: config.file.display().to_string(),
+                    origin: origin.name.clone(),
+                })?,
+            };
+            Ok(Origin {
+                name: origin.name.clone(),
+                key: origin.name.clone(),
+                tenant: origin.tenant.clone(),
+                time_zone,
+                country: origin.country.clone(),
+            })
+        })
+        .collect()
+}
+
+/// Sources that write their own zone.
+pub fn source_zones(config: &Config) -> HashMap<String, TimeZone> {
+    let zones =
+        config.sources.iter().filter_map(|source| Some((source.name.clone(), source.time_zone.clone()?)));
+    zones.collect()
+}
+
+/// A zone by its IANA name.
+pub fn zone_named(name: &str) -> Option<TimeZone> {
+    TimeZone::get(name).ok()
+}
+
+fn host_zone() -> Option<TimeZone> {
+    let zone = TimeZone::try_system().ok()?;
+    zone.iana_name().is_some().then_some(zone)
+}
+
+/// Runs until a stop signal. The transaction under way is finished; the rest waits in the spool for the next start.
+pub fn run(config: &Config) -> Result<(), DaemonError> {
+    let runtime = Arc::new(runtime()?);
+    // First of all: a stop during start-up is a stop like any other.
+    let signals = Signals::listen(&runtime)?;
+    let works = build(config, runtime.clone())?;
+    if works.recovered.cut_off() {
+        let waiting = works.recovered.waiting;
+        tracing::warn!(
+            message_id = telemetry::RECOVERED,
+            "the last run was cut off; {waiting} deliveries are taken up"
+        );
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut threads: Vec<(String, JoinHandle<()>)> = Vec::new();
+    // Held for the life of the threads: a closed channel is a source's sign to go.
+    let mut wakers = Vec::new();
+    for source in &config.sources {
+        let SourceKind::Folder(folder) = &source.kind;
+        let settings = folder::Config {
+            name: source.name.clone(),
+            origin: source.origin.clone(),
+            path: folder.path.clone(),
+            settle: folder.settle,
+            recursive: folder.recursive,
+            marker: folder.marker.clone(),
+            keep: folder.keep,
+            rescan: folder.rescan,
+            pinned_format: source.pinned_format.clone(),
+            reading: config.reading(source, &format_versions()),
+        };
+        // For the very first start. A folder that goes missing later is the source's to report, and a disk that is not
+        // mounted shows as a folder whose parent is missing too.
+        let _ = std::fs::create_dir(&folder.path);
+        let (waker, wake) = std::sync::mpsc::channel();
+        wakers.push(waker);
+        let (folder, stop) = (Folder::new(settings, works.intake.clone()), stop.clone());
+        let name = format!("source {}", source.name);
+        threads.push((name.clone(), spawn(&name, move || folder.run(stop, wake))?));
+    }
+    let Works { intake, store, pipeline, recovered: _, _locks, _runtime } = works;
+    let reader_stop = stop.clone();
+    threads.push(("the pipeline".to_owned(), spawn("pipeline", move || pipeline.run(&reader_stop))?));
+    tracing::info!(
+        message_id = telemetry::STARTED,
+        "collecting from {} sources, configured by {}",
+        config.sources.len(),
+        config.file.display()
+    );
+    notify_systemd(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("collecting")]);
+    let ended = runtime.block_on(signals.stop(&threads));
+    tracing::info!(message_id = telemetry::STOPPING, "stopping; the transaction under way is finished first");
+    notify_systemd(&[sd_notify::NotifyState::Stopping]);
+    stop.store(true, Ordering::Relaxed);
+    for waker in &wakers {
+        let _ = waker.send(());
+    }
+    let late = join(threads, Duration::from_secs(8));
+    for source in &config.sources {
+        // A source of a stopped daemon is not "ok"; what it last said stays readable in the message.
+        let _ = intake.set_source_state(&source.name, SourceHealth::Off, "cdrd is stopped");
+    }
+    if late.is_empty() {
+        store.close();
+    }
+    match ended {
+        Some(thread) => Err(DaemonError::ThreadEnded(thread)),
+        None => Ok(()),
+    }
+}
+
+/// The formats of this program, for the hash of how bytes are read.
+pub fn format_versions() -> Vec<(&'static str, u32)> {
+    formats::all().iter().map(|format| (format.card().id, format.card().version)).collect()
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|cause| DaemonError::System {
+        what: format!("cannot start a thread for {name}"),
+        cause,
+        mend: "raise the limit on threads",
+    })
+}
+
+/// The signals that stop the daemon.
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn listen(runtime: &Runtime) -> Result<Self, DaemonError> {
+        let _inside = runtime.enter();
+        let failed = |cause| DaemonError::System {
+            what: "cannot listen for signals".to_owned(),
+            cause,
+            mend: "check the limits on open files",
+        };
+        let listen = |kind| signal(kind).map_err(failed);
+        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for SIGTERM or SIGINT; gives the name of a thread that ended before.
+    async fn stop(mut self, threads: &[(String, JoinHandle<()>)]) -> Option<String> {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return None,
+                _ = self.int.recv() => return None,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    if let Some((name, _)) = threads.iter().find(|(_, thread)| thread.is_finished()) {
+                        return Some(name.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Joins threads until the deadline; gives the names of those that did not end. They are left to the process's end: a
+/// kill is always safe.
+fn join(threads: Vec<(String, JoinHandle<()>)>, patience: Duration) -> Vec<String> {
+    let deadline = Instant::now() + patience;
+    let mut late = Vec::new();
+    for (name, thread) in threads {
+        while !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if thread.is_finished() {
+            let _ = thread.join();
+        } else {
+            late.push(name);
+        }
+    }
+    late
+}
+
+/// Tells systemd, if it listens; outside a unit this does nothing.
+fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    let _ = sd_notify::notify(states);
+}

@@ -1,3 +1,5 @@
 //! Parses arguments, calls a sub-command, sets the exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cdrd::cli::main()
+}

@@ -1,1 +1,247 @@
-//! The sentence: claim, unpack, recognise, read, normalise, identify, commit, retire.
+//! The sentence: claim -> unpack -> recognise -> read -> normalise -> identify -> commit -> retire.
+//!
+//! One thread reads while the store's writer commits; a crash anywhere repeats work and never a row. Must never know a
+//! source or a vendor, and must never acknowledge anything: that was done at the door.
+
+mod body;
+mod document;
+mod journal;
+mod preview;
+mod progress;
+
+pub use body::ScratchFolder;
+pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
+pub use progress::Progress;
+
+use crate::intake::{Claimed, Intake, IntakeError, Retirement};
+use crate::normalise::Engine;
+use crate::record::delivery::{DeliveryId, Spooled};
+use crate::record::outcome::{Actor, Counts};
+use crate::store::{Commit, DeliveryEnd, DeliveryStart, DeliveryState, DeliverySummary, StoreError};
+use crate::unpack::Limits;
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What the pipeline is built from.
+pub struct Parts {
+    /// The door.
+    pub intake: Intake,
+    /// The store.
+    pub store: Arc<dyn Commit>,
+    /// Carried text to typed columns.
+    pub engine: Arc<Engine>,
+    /// Each origin's part of the identity, by its name.
+    pub origin_keys: HashMap<String, String>,
+    /// ULID of this process's start: the fence against an older process.
+    pub claim: String,
+    /// Limits of archives.
+    pub limits: Limits,
+    /// Folder for archives inside archives.
+    pub scratch: PathBuf,
+}
+
+/// Reads what the door has accepted, one delivery after another.
+pub struct Pipeline {
+    parts: Parts,
+    progress: Arc<Progress>,
+}
+
+/// Why a delivery was left for later or for ever.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The door.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The body could not be read.
+    #[error(
+        "cannot read the spooled body of delivery {delivery}: {cause}; check the disk, it is tried again"
+    )]
+    Body {
+        /// Delivery.
+        delivery: String,
+        /// Cause.
+        cause: std::io::Error,
+    },
+    /// The file kept changing while it was read.
+    #[error("the file of delivery {delivery} is still being written; it is read again when it rests")]
+    StillWritten {
+        /// Delivery.
+        delivery: String,
+    },
+    /// The configuration no longer has the origin.
+    #[error(
+        "delivery {delivery} belongs to origin {origin:?}, which the configuration no longer has; add [[origin]] name = {origin:?} again"
+    )]
+    OriginGone {
+        /// Delivery.
+        delivery: String,
+        /// Origin.
+        origin: String,
+    },
+    /// The process is stopping; the rest is read after the next start.
+    #[error("stopping")]
+    Stopping,
+}
+
+impl PipelineError {
+    /// Who must act.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Self::Intake(error) => error.actor(),
+            Self::Store(error) => error.actor(),
+            Self::Body { .. } | Self::StillWritten { .. } | Self::Stopping => Actor::Transient,
+            Self::OriginGone { .. } => Actor::Broken,
+        }
+    }
+}
+
+/// How a delivery ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// State.
+    pub state: DeliveryState,
+    /// Outcomes of its rows.
+    pub counts: Counts,
+    /// Documents that were rejected whole.
+    pub rejected_documents: u64,
+}
+
+/// A file that changes under the reader is read again; one that never rests must not hold up the others.
+const RUNS_WHILE_CHANGING: u32 = 3;
+/// Longest pause after a transient failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+impl Pipeline {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, progress: Arc::new(Progress::default()) }
+    }
+
+    /// Counters that move while a delivery is read.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// Works until told to stop. Transient failures are tried again with a growing pause; a broken store is said
+    /// loudly and tried again too, because the door must stay open meanwhile.
+    pub fn run(&self, stop: &AtomicBool) {
+        let mut pause = Duration::from_millis(250);
+        while !stop.load(Ordering::Relaxed) {
+            match self.work(stop) {
+                Ok(Some(_)) => pause = Duration::from_millis(250),
+                Ok(None) => {
+                    self.parts.intake.wait_for_work(Duration::from_secs(1));
+                }
+                Err(PipelineError::Stopping) => break,
+                Err(error) => {
+                    journal::paused(&error, pause);
+                    self.parts.intake.wait_for_work(pause);
+                    rest(pause, stop);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Takes the next delivery, if there is one, and brings it to its end.
+    pub fn work(&self, stop: &AtomicBool) -> Result<Option<(DeliveryId, Ended)>, PipelineError> {
+        let Some(claimed) = self.parts.intake.claim_next()? else { return Ok(None) };
+        let id = claimed.spooled.id;
+        match self.bring_to_end(&claimed, stop) {
+            Ok(ended) => {
+                journal::delivery_ended(&claimed.spooled, &ended);
+                Ok(Some((id, ended)))
+            }
+            Err(error) => {
+                self.parts.intake.release(id)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads a claimed delivery to its end and retires it.
+    pub fn bring_to_end(&self, claimed: &Claimed, stop: &AtomicBool) -> Result<Ended, PipelineError> {
+        let spooled = &claimed.spooled;
+        self.parts.store.start_delivery(&start_of(spooled))?;
+        if claimed.repeat_of.is_some() {
+            return self.end_repeated(spooled);
+        }
+        let mut restart = false;
+        for _ in 0..RUNS_WHILE_CHANGING {
+            let read = body::read(self, spooled, restart, stop)?;
+            if let Some(read) = read {
+                return self.end(spooled, read);
+            }
+            restart = true;
+        }
+        Err(PipelineError::StillWritten { delivery: spooled.id.to_string() })
+    }
+
+    fn end_repeated(&self, spooled: &Spooled) -> Result<Ended, PipelineError> {
+        let end = DeliveryEnd {
+            state: Some(DeliveryState::Repeated),
+            content_hash: spooled.content_hash,
+            bytes: spooled.bytes,
+        };
+        let summary = self.parts.store.finish_delivery(spooled.id, &end)?;
+        let retirement = Retirement {
+            original: None,
+            content_hash: spooled.content_hash,
+            clean: true,
+            at: Timestamp::now(),
+        };
+        self.parts.intake.retire(spooled.id, retirement)?;
+        Ok(ended(&summary))
+    }
+
+    fn end(&self, spooled: &Spooled, read: body::BodyRead) -> Result<Ended, PipelineError> {
+        crate::crash_point::reached("documents-done");
+        let end = DeliveryEnd { state: None, content_hash: Some(read.content_hash), bytes: read.bytes };
+        let summary = self.parts.store.finish_delivery(spooled.id, &end)?;
+        crate::crash_point::reached("delivery-finished");
+        let clean = summary.counts.rejected == 0 && summary.rejected_documents == 0;
+        let retirement = Retirement {
+            original: Some(read.original),
+            content_hash: Some(read.content_hash),
+            clean,
+            at: Timestamp::now(),
+        };
+        self.parts.intake.retire(spooled.id, retirement)?;
+        Ok(ended(&summary))
+    }
+}
+
+fn ended(summary: &DeliverySummary) -> Ended {
+    Ended { state: summary.state, counts: summary.counts, rejected_documents: summary.rejected_documents }
+}
+
+fn start_of(spooled: &Spooled) -> DeliveryStart {
+    DeliveryStart {
+        id: spooled.id,
+        source: spooled.source.clone(),
+        account: spooled.account.clone(),
+        origin: spooled.origin.clone(),
+        name: spooled.name.clone(),
+        peer: spooled.peer.clone(),
+        content_hash: spooled.content_hash,
+        bytes: spooled.bytes,
+        received_at: spooled.received_at,
+    }
+}
+
+/// Sleeps in short steps, so that a stop is not held up.
+fn rest(pause: Duration, stop: &AtomicBool) {
+    const SLICE: Duration = Duration::from_millis(50);
+    let mut left = pause;
+    while !left.is_zero() && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(SLICE.min(left));
+        left = left.saturating_sub(SLICE);
+    }
+}

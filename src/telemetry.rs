@@ -1,1 +1,71 @@
-//! Names of log fields and message ids; no logic.
+//! Names of log fields and kinds of events: what filters in the journal rely on. Names stay, new ones may come.
+//!
+//! An event carries them as ordinary fields; the journal gets them in upper case without a prefix:
+//! `tracing::info!(cdrd_source = source, message_id = telemetry::DELIVERY_STORED, "...")` and then
+//! `journalctl CDRD_SOURCE=inbox` or `journalctl MESSAGE_ID=...`.
+
+/// Log field: name of the source.
+pub const CDRD_SOURCE: &str = "cdrd_source";
+/// Log field: name of the origin.
+pub const CDRD_ORIGIN: &str = "cdrd_origin";
+/// Log field: id of the delivery.
+pub const CDRD_DELIVERY: &str = "cdrd_delivery";
+/// Log field: name of the delivery as sent, printable.
+pub const CDRD_NAME: &str = "cdrd_name";
+/// Log field: id of the format.
+pub const CDRD_FORMAT: &str = "cdrd_format";
+/// Log field: state in which a delivery ended.
+pub const CDRD_STATE: &str = "cdrd_state";
+/// Log field: health of a source.
+pub const CDRD_HEALTH: &str = "cdrd_health";
+/// Log fields: the counts of a delivery.
+pub const CDRD_COUNTS: [&str; 7] = [
+    "cdrd_rows_read",
+    "cdrd_stored",
+    "cdrd_duplicate",
+    "cdrd_amended",
+    "cdrd_rejected",
+    "cdrd_skipped",
+    "cdrd_held",
+];
+/// Log field: the kind of event, one of the constants below.
+pub const MESSAGE_ID: &str = "message_id";
+
+/// A delivery was read and everything in it is stored or known.
+pub const DELIVERY_STORED: &str = "7b1f6c0e5d3a4f5e9a6c2f18d0b7e431";
+/// A delivery was read and it, or rows of it, were rejected.
+pub const DELIVERY_REJECTED: &str = "c2a90d5547fb4c0b8e1d6af3925b708c";
+/// The health of a source changed.
+pub const SOURCE_STATE_CHANGED: &str = "15e8b3d9a7624d1fb0c46e9f72d5813a";
+/// The daemon is ready.
+pub const STARTED: &str = "e04d7a9b13c84e62a5f8b1c7069d3e2f";
+/// The daemon was told to stop.
+pub const STOPPING: &str = "48f2c6d1be0749a38d75e9a06b14fc53";
+/// An origin's zone and the epochs in its data disagree.
+pub const CLOCK_FAULT: &str = "9d36a1f7c5e04b28b7f3d08c6e59a214";
+/// After an interrupted run, what it left was found and taken up again.
+pub const RECOVERED: &str = "f61b90c8d2374ea59c0e7d4a1b86f35d";
+
+/// Every kind of event, with the name under which the documentation lists it.
+pub const KINDS: [(&str, &str); 7] = [
+    ("delivery stored", DELIVERY_STORED),
+    ("delivery rejected", DELIVERY_REJECTED),
+    ("source state changed", SOURCE_STATE_CHANGED),
+    ("started", STARTED),
+    ("stopping", STOPPING),
+    ("clock fault", CLOCK_FAULT),
+    ("recovered", RECOVERED),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::KINDS;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_kind_has_its_own_id_of_128_bits() {
+        let ids: HashSet<_> = KINDS.iter().map(|(_, id)| *id).collect();
+        assert_eq!(ids.len(), KINDS.len());
+        assert!(ids.iter().all(|id| id.len() == 32 && id.bytes().all(|b| b"0123456789abcdef".contains(&b))));
+    }
+}

@@ -3,6 +3,7 @@
 CREATE TABLE origin (
     name         TEXT PRIMARY KEY,
     key          TEXT NOT NULL UNIQUE,  -- part of every identity; renaming the origin keeps it
+    tenant       TEXT,                  -- of its rows
     time_zone    TEXT NOT NULL,         -- as recorded at first start
     clock_fault  TEXT,                  -- the last difference between its zone and its ids that was reported
     created_at   TEXT NOT NULL
@@ -16,8 +17,16 @@ CREATE TABLE layout (
     kind     TEXT NOT NULL,
     dialect  TEXT NOT NULL,  -- JSON
     headers  TEXT NOT NULL,  -- JSON list, in document order
-    UNIQUE (hash, dialect, headers)
+    places   TEXT NOT NULL,  -- JSON list: where a row of `cdr` gives each value back, as the format was when it was stored
+    UNIQUE (hash, dialect, headers, places)
 );
+
+-- The last number given: row ids, change_seq and stored_order come from this one sequence. Internal.
+CREATE TABLE sequence (
+    only  INTEGER PRIMARY KEY CHECK (only = 1),
+    last  INTEGER NOT NULL
+);
+INSERT INTO sequence (only, last) VALUES (1, 0);
 
 CREATE TABLE cdr (
     id                  INTEGER PRIMARY KEY,
@@ -89,7 +98,7 @@ CREATE TABLE cdr (
 
 CREATE UNIQUE INDEX cdr_key ON cdr (key_day, identity, leg);
 CREATE INDEX cdr_started_at ON cdr (started_at);
-CREATE INDEX cdr_call_group ON cdr (origin, call_group);
+CREATE INDEX cdr_call_group ON cdr (origin, call_group, call_head);  -- ends in call_head: one seek to a call's head
 CREATE INDEX cdr_change_seq ON cdr (change_seq);
 CREATE INDEX cdr_caller ON cdr (key_day, caller);
 CREATE INDEX cdr_callee ON cdr (key_day, callee);
@@ -133,13 +142,21 @@ CREATE TABLE summary (
     PRIMARY KEY (origin, linked_id, key_day, identity, version_hash)
 ) WITHOUT ROWID;
 
+-- Sessions stated only by versions that do not show in their row (another version of the leg states another session):
+-- a summary of such a session has a leg all the same. Internal.
+CREATE TABLE hidden_session (
+    origin     TEXT NOT NULL,
+    linked_id  TEXT NOT NULL,
+    PRIMARY KEY (origin, linked_id)
+) WITHOUT ROWID;
+
 -- Link values other than the call group's own name.
 CREATE TABLE call_link (
     origin      TEXT NOT NULL,
     kind        TEXT NOT NULL,
     value       TEXT NOT NULL,
     call_group  TEXT NOT NULL,
-    PRIMARY KEY (origin, kind, value)
+    PRIMARY KEY (origin, value, kind)
 ) WITHOUT ROWID;
 CREATE INDEX call_link_group ON call_link (origin, call_group);
 

@@ -1,1 +1,196 @@
-//! One file per sub-command.
+//! What a person types: the arguments, one file per sub-command, and the exit codes.
+
+mod calls;
+mod check;
+mod deliveries;
+mod explain;
+mod formats;
+mod import;
+pub mod journal;
+mod marked;
+mod original;
+mod rejected;
+mod run;
+pub mod screen;
+mod sql;
+mod status;
+
+use crate::config::{self, Config, ConfigError, Surroundings};
+use crate::store::query::QueryError;
+use crate::store::sqlite::query::SqliteQuery;
+use clap::{Parser, Subcommand};
+use screen::Screen;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Collects call detail records from every PBX and keeps each call leg exactly once.
+///
+/// Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but documents or rows were rejected.
+#[derive(Debug, Parser)]
+#[command(name = "cdrd", version, max_term_width = 110)]
+struct Cli {
+    /// Configuration file [default: ./config.toml, else /etc/cdrd/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Collect from all sources until stopped
+    #[command(after_help = "Example: cdrd run")]
+    Run(run::Args),
+    /// Say what is wrong with the configuration and this host, with line and mend
+    #[command(after_help = "Example: cdrd check --config /etc/cdrd/config.toml")]
+    Check(check::Args),
+    /// Store the calls of files, without a daemon
+    #[command(after_help = "Example: cdrd import Master.csv Master.csv.1 --origin pbx")]
+    Import(import::Args),
+    /// Show how a file would be read; stores nothing
+    #[command(after_help = "Example: cdrd explain report.csv")]
+    Explain(explain::Args),
+    /// List the formats that can be read
+    #[command(after_help = "Example: cdrd formats --json")]
+    Formats(formats::Args),
+    /// Health, backlog and the last day at a glance
+    #[command(after_help = "Example: cdrd status")]
+    Status(status::Args),
+    /// List recent call legs
+    #[command(after_help = "Example: cdrd calls --since 2h --limit 20")]
+    Calls(calls::Args),
+    /// List what arrived and how it ended
+    #[command(after_help = "Example: cdrd deliveries --limit 10")]
+    Deliveries(deliveries::Args),
+    /// Write out a delivery exactly as it arrived
+    #[command(after_help = "Example: cdrd original 01JQ8Z6T5Z9M3V0X4C2B1A7K8D > report.csv")]
+    Original(original::Args),
+    /// Rows and documents that could not be stored
+    #[command(after_help = "Example: cdrd rejected list --all")]
+    Rejected(rejected::Args),
+    /// Ask the database in SQL; reads only
+    #[command(after_help = "Example: cdrd sql 'SELECT direction, count(*) FROM cdr GROUP BY 1'")]
+    Sql(sql::Args),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Failed.
+    Failed,
+    /// Wrong usage or configuration.
+    Usage,
+    /// Done, but something was rejected.
+    Rejected,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Rejected => 3,
+        })
+    }
+}
+
+/// What every command but `formats` starts from.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+}
+
+impl Loaded {
+    fn new(wished: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = config::find(wished)?;
+        let ids: Vec<&str> = formats::cards().iter().map(|card| card.id).collect();
+        let surroundings = Surroundings { state_directory: state_directory(), formats: &ids };
+        Ok(Self { config: config::load(&file, &surroundings)? })
+    }
+
+    /// Read access to the database and the spool.
+    pub fn query(&self, runtime: &tokio::runtime::Runtime) -> Result<SqliteQuery, QueryError> {
+        SqliteQuery::open(&self.config.store.sqlite, &self.config.spool_db(), runtime.handle().clone())
+    }
+}
+
+/// The runtime that a command needs for the database.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// The first folder that systemd gives; the unit asks for one.
+fn state_directory() -> Option<PathBuf> {
+    let given = std::env::var_os("STATE_DIRECTORY")?;
+    let first = std::env::split_paths(&given).next()?;
+    (!first.as_os_str().is_empty()).then_some(first)
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors and go to standard output; clap knows.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    let mut screen = Screen::standard();
+    let ended = dispatch(&cli, &mut screen).and_then(|exit| Ok(screen.finish().map(|()| exit)?));
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) if is_closed_pipe(&error) => Exit::Done.into(),
+        Err(error) => {
+            screen::complain(&error);
+            let usage = error.downcast_ref::<ConfigError>().is_some();
+            if usage { Exit::Usage.into() } else { Exit::Failed.into() }
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
+    if let Command::Formats(args) = &cli.command {
+        return formats::run(args, screen);
+    }
+    let loaded = Loaded::new(cli.config.as_deref())?;
+    match &cli.command {
+        Command::Formats(args) => formats::run(args, screen),
+        Command::Run(args) => run::run(args, &loaded, screen),
+        Command::Check(args) => check::run(args, &loaded, screen),
+        Command::Import(args) => import::run(args, &loaded, screen),
+        Command::Explain(args) => explain::run(args, &loaded, screen),
+        Command::Status(args) => status::run(args, &loaded, screen),
+        Command::Calls(args) => calls::run(args, &loaded, screen),
+        Command::Deliveries(args) => deliveries::run(args, &loaded, screen),
+        Command::Original(args) => original::run(args, &loaded, screen),
+        Command::Rejected(args) => rejected::run(args, &loaded, screen),
+        Command::Sql(args) => sql::run(args, &loaded, screen),
+    }
+}
+
+/// The reader of our output went away (`cdrd calls | head`): nothing is wrong.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent_and_each_command_has_an_example() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for command in command.get_subcommands() {
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let start = format!("Example: cdrd {}", command.get_name());
+            assert!(example.starts_with(&start), "{}", command.get_name());
+        }
+    }
+}

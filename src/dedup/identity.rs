@@ -98,10 +98,8 @@ fn key_of(leg: &Leg, origin_key: &str) -> Key {
 /// The day of the epoch inside a matched id, else of the matched wall clock.
 fn key_day(leg: &Leg) -> i32 {
     let layout = &leg.raw.layout;
-    let id_is_matched = layout
-        .card
-        .epoch_in
-        .is_some_and(|field| layout.family.matched.iter().any(|rule| *rule == Match::Text(field)));
+    let id_is_matched =
+        layout.card.epoch_in.is_some_and(|field| layout.family.matched.contains(&Match::Text(field)));
     if let Some(epoch) = leg.id_epoch_s.filter(|_| id_is_matched) {
         return i32::try_from(epoch.div_euclid(86_400)).unwrap_or(0);
     }

@@ -33,6 +33,7 @@ pub struct OracleRow {
     pub call_head: bool,
     pub key: Key,
     pub leg: u32,
+    pub version_hash: [u8; 16],
     pub cdr: Cdr,
 }
 
@@ -137,8 +138,9 @@ impl Oracle {
         let mut rows = Vec::new();
         for ((origin, key), group) in &self.groups {
             for leg in &group.legs {
-                let card = group.held[leg.top].version.leg.raw.layout.card;
-                let identity: String = key.identity.iter().map(|byte| format!("{byte:02x}")).collect();
+                let top = &group.held[leg.top].version;
+                let card = top.leg.raw.layout.card;
+                let identity = format!("{:032x}", u128::from_be_bytes(key.identity));
                 rows.push((
                     card,
                     OracleRow {
@@ -149,6 +151,7 @@ impl Oracle {
                         call_head: false,
                         key: *key,
                         leg: leg.label,
+                        version_hash: top.version_hash,
                         cdr: leg.cdr.clone(),
                     },
                 ));
@@ -209,17 +212,8 @@ impl Oracle {
 
 impl OracleRow {
     /// Order in which the legs of a call are looked at for its head.
-    fn precedence(&self) -> (i64, Key, Option<i64>, &str, &str, &str, u32) {
-        let text = &self.cdr.text;
-        (
-            self.cdr.started_at,
-            self.key,
-            self.cdr.ended_at,
-            text.get(TextColumn::DstChannel),
-            text.get(TextColumn::Channel),
-            text.get(TextColumn::Extra),
-            self.leg,
-        )
+    fn precedence(&self) -> (i64, Key, [u8; 16]) {
+        (self.cdr.started_at, self.key, self.version_hash)
     }
 }
 
@@ -228,13 +222,10 @@ impl Group {
         self.legs.iter().map(|leg| leg.label).collect()
     }
 
-    /// What users see of the group, whatever the numbers.
-    fn contents(&self) -> Vec<(u32, &'static str, Cdr)> {
-        let row = |leg: &PlannedLeg| {
-            (leg.label, self.held[leg.top].version.leg.raw.layout.card.id, leg.cdr.clone())
-        };
-        let mut rows: Vec<_> = self.legs.iter().map(row).collect();
-        rows.sort_by_key(|(label, ..)| *label);
+    /// What the rows of the group say, whatever their numbers and formats.
+    fn contents(&self) -> Vec<String> {
+        let mut rows: Vec<String> = self.legs.iter().map(|leg| format!("{:?}", leg.cdr)).collect();
+        rows.sort_unstable();
         rows
     }
 

@@ -1,1 +1,137 @@
-//! Documents to raw records.
+//! Documents to raw records: recognises who wrote a document and reads its rows as text, each exactly once.
+//!
+//! Must never guess, normalise a value, look at a clock, file or database, or need more memory for a larger document.
+
+pub mod asterisk;
+pub mod dates;
+pub mod grandstream;
+mod recognise;
+pub mod syntax;
+#[cfg(test)]
+mod tests;
+
+use crate::record::card::Card;
+use crate::record::document::Dialect;
+use crate::record::outcome::{Reason, Rejection, Skip};
+use crate::record::raw::{Position, RawRecord};
+use std::io::Read;
+
+pub use recognise::{Opinion, Recognition, recognise};
+
+/// The beginning of a document: all that recognition may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The first bytes, up to 64 KiB.
+    pub bytes: &'a [u8],
+    /// The whole document is in `bytes`.
+    pub complete: bool,
+    /// Name as sent; a hint for people, never a reason.
+    pub name: &'a str,
+}
+
+/// A format says that a document is its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// 1 to 100; the highest wins, a tie is never decided.
+    pub certainty: u8,
+    /// The reason in words.
+    pub why: String,
+    /// How the document writes its values.
+    pub dialect: Dialect,
+}
+
+/// What a format thinks of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is mine.
+    Claimed(Claim),
+    /// It is not mine.
+    Refused {
+        /// The reason in words.
+        why: String,
+    },
+    /// It is mine, but cannot be read without help.
+    Undecided {
+        /// Stable reason.
+        reason: Reason,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+impl Verdict {
+    /// Not mine, because.
+    pub fn refused(why: impl Into<String>) -> Self {
+        Self::Refused { why: why.into() }
+    }
+}
+
+/// One vendor's layout.
+pub trait Format: Sync + Send {
+    /// Everything that is declared about it.
+    fn card(&self) -> &'static Card;
+    /// Whether the document is written in it.
+    fn recognise(&self, head: &Head<'_>) -> Verdict;
+    /// A reader of the document's rows.
+    fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a>;
+}
+
+/// One row of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// A row that states something about a call.
+    Record(RawRecord),
+    /// A row that is no call.
+    Skipped {
+        /// Where.
+        position: Position,
+        /// Why it is no call.
+        why: Skip,
+    },
+    /// A row that does not fit the layout.
+    Fault(Rejection),
+}
+
+impl Row {
+    /// Where the row stands.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Record(record) => record.position,
+            Self::Skipped { position, .. } => *position,
+            Self::Fault(rejection) => rejection.position,
+        }
+    }
+
+    fn fault(position: Position, reason: Reason, message: impl Into<String>, verbatim: &[u8]) -> Self {
+        let (field, message, verbatim) = (None, message.into(), verbatim.to_vec());
+        Self::Fault(Rejection { position, field, reason, message, verbatim })
+    }
+}
+
+/// Reads the rows of one document.
+pub trait RowReader {
+    /// Rows in ascending row number, every row of the document exactly once. `Err` only when the input itself failed.
+    fn next_row(&mut self) -> std::io::Result<Option<Row>>;
+    /// Bytes of the row last returned, as in the document, cut at `VERBATIM_CAP`.
+    fn verbatim(&self) -> &[u8];
+}
+
+/// Every format. The one visible list: a new format is one line here.
+pub fn all() -> &'static [&'static dyn Format] {
+    &[
+        &grandstream::json::CdrapiJson,
+        &grandstream::web_csv::WebCsv,
+        &grandstream::legacy_csv::LegacyCsv,
+        &asterisk::CdrCsv,
+    ]
+}
+
+/// The format with this id.
+pub fn by_id(id: &str) -> Option<&'static dyn Format> {
+    all().iter().find(|format| format.card().id == id).copied()
+}
+
+/// The card of the format with this id.
+pub fn card(id: &str) -> Option<&'static Card> {
+    by_id(id).map(Format::card)
+}

@@ -1,1 +1,180 @@
-//! The only door: makes a delivery durable and answers with a receipt.
+//! The only door: makes a delivery durable and answers with a receipt; keeps it until it is retired.
+//!
+//! Must never answer before bytes and bookmark are on disk, never follow a link that a sender made, and never need the
+//! store: receiving goes on while the database is down.
+//!
+//! All calls block and belong on plain threads, never inside an async task.
+
+mod archive;
+mod bookmarks;
+mod door;
+mod durable;
+mod error;
+mod receipts;
+mod recovery;
+mod retire;
+mod room;
+mod seen;
+mod source_state;
+mod spool;
+#[cfg(test)]
+mod tests;
+
+pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
+pub use bookmarks::Bookmark;
+pub use error::IntakeError;
+pub use recovery::Recovered;
+pub use retire::Retirement;
+pub use source_state::{SourceHealth, SourceState};
+pub use spool::{Claimed, Waiting};
+
+use crate::record::delivery::DeliveryId;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// How the door behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Bodies up to this size lie in `spool.db`, larger ones are files.
+    pub inline_cap: u64,
+    /// Bytes of the disk that stay free.
+    pub reserve_bytes: u64,
+    /// Share of the disk that stays free; the larger of the two counts.
+    pub reserve_percent: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { inline_cap: 256 * 1024, reserve_bytes: 512 * 1024 * 1024, reserve_percent: 5 }
+    }
+}
+
+/// The door. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Intake(Arc<Inner>);
+
+struct Inner {
+    state_dir: PathBuf,
+    config: Config,
+    handle: Handle,
+    pool: SqlitePool,
+    /// Whether something may wait to be claimed.
+    work: Mutex<bool>,
+    arrived: Condvar,
+    queue: receipts::Queue,
+    /// Deliveries whose receipt failed half-way; finished or undone at the next call.
+    unsettled: Mutex<Vec<DeliveryId>>,
+    /// Leftovers that are unlinked; their rows go with the next retirement, which saves a flush.
+    unlinked: Mutex<Vec<Vec<u8>>>,
+}
+
+impl std::fmt::Debug for Intake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Intake").field("state_dir", &self.0.state_dir).finish_non_exhaustive()
+    }
+}
+
+impl Intake {
+    /// Opens the spool of this state directory, creating and migrating it as needed.
+    pub fn open(state_dir: &Path, config: Config, handle: Handle) -> Result<Self, IntakeError> {
+        for folder in [state_dir.to_owned(), state_dir.join("spool"), state_dir.join("originals")] {
+            durable::make_folder(&folder, 0o750)?;
+        }
+        let path = state_dir.join("spool.db");
+        let pool = handle.block_on(connect(&path))?;
+        durable::sync_folder(state_dir)?;
+        Ok(Self(Arc::new(Inner {
+            state_dir: state_dir.to_owned(),
+            config,
+            handle,
+            pool,
+            work: Mutex::new(true),
+            arrived: Condvar::new(),
+            queue: receipts::Queue::default(),
+            unsettled: Mutex::new(Vec::new()),
+            unlinked: Mutex::new(Vec::new()),
+        })))
+    }
+
+    /// Closes the spool when the daemon stops; later calls fail. Not needed for durability: it spares the next start
+    /// reading the log.
+    pub fn close(&self) {
+        self.announce_work();
+        self.0.handle.block_on(self.0.pool.close());
+    }
+
+    /// Waits until something may wait to be claimed, or the time is over. Whether there may be work.
+    pub fn wait_for_work(&self, timeout: Duration) -> bool {
+        let work = locked(&self.0.work);
+        let (work, _) = self
+            .0
+            .arrived
+            .wait_timeout_while(work, timeout, |work| !*work)
+            .unwrap_or_else(PoisonError::into_inner);
+        *work
+    }
+
+    fn announce_work(&self) {
+        *locked(&self.0.work) = true;
+        self.0.arrived.notify_all();
+    }
+
+    fn block_on<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, IntakeError> {
+        self.0
+            .handle
+            .block_on(work)
+            .map_err(|source| IntakeError::Database { path: error::shown(&self.database_path()), source })
+    }
+
+    fn damaged(&self, what: &'static str, id: &str) -> IntakeError {
+        IntakeError::Damaged {
+            path: error::shown(&self.database_path()),
+            what,
+            id: crate::record::delivery::printable(id.as_bytes()),
+        }
+    }
+
+    fn database_path(&self) -> PathBuf {
+        self.0.state_dir.join("spool.db")
+    }
+
+    fn spool_path(&self, id: DeliveryId) -> PathBuf {
+        self.0.state_dir.join("spool").join(id.to_string())
+    }
+}
+
+async fn connect(path: &Path) -> Result<SqlitePool, IntakeError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(Duration::from_secs(30));
+    // One connection: SQLite has one writer anyway, and waiting here is fair while its busy handler is not.
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .min_connections(1)
+        .acquire_timeout(Duration::from_mins(5))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .map_err(|source| IntakeError::Database { path: error::shown(path), source })?;
+    sqlx::migrate!("./migrations/spool")
+        .run(&pool)
+        .await
+        .map_err(|source| IntakeError::Layout { path: error::shown(path), source })?;
+    Ok(pool)
+}
+
+/// A lock whose holder panicked guards nothing that could be half done: every step is durable on its own.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

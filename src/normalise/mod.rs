@@ -1,1 +1,299 @@
-//! Raw records to typed legs.
+//! Raw records to typed legs: one engine for all formats, told by the card and the dialect what a text means.
+//!
+//! Must never do I/O, look at a clock or drop a text: what has no typed value stays as text.
+
+mod clock;
+mod direction;
+mod disposition;
+mod duration;
+mod number;
+mod text;
+mod time;
+
+pub use clock::{ClockFault, ClockWatch};
+
+use crate::record::card::Card;
+use crate::record::cdr::{Cdr, Direction, Disposition, Leg, Precision, TextColumn, TextColumns};
+use crate::record::document::{DateOrder, ZoneRule};
+use crate::record::field::Field;
+use crate::record::origin::Origin;
+use crate::record::outcome::{Reason, Rejection};
+use crate::record::port::Derive;
+use crate::record::raw::RawRecord;
+use direction::Parties;
+use jiff::tz::TimeZone;
+use number::Numbers;
+use std::collections::HashMap;
+use std::sync::Arc;
+use text::Fields;
+use time::{Instant, Reading, Written};
+
+/// Derives legs for all origins of the configuration.
+#[derive(Debug)]
+pub struct Engine {
+    origins: HashMap<String, Place>,
+    source_zones: HashMap<String, TimeZone>,
+    utc: TimeZone,
+    named: fn(&str) -> Option<TimeZone>,
+    card: fn(&str) -> Option<&'static Card>,
+}
+
+/// What an origin adds to the text of its records.
+#[derive(Debug, Clone)]
+struct Place {
+    zone: TimeZone,
+    numbers: Arc<Numbers>,
+}
+
+impl Engine {
+    /// For these origins; `source_zones` are the sources with a `time_zone` of their own, `named` finds
+    /// a zone by its IANA name (a person may name one for a delivery), `card` a format's card.
+    pub fn new(
+        origins: Vec<Origin>,
+        source_zones: HashMap<String, TimeZone>,
+        named: fn(&str) -> Option<TimeZone>,
+        card: fn(&str) -> Option<&'static Card>,
+    ) -> Self {
+        let mut countries: HashMap<Option<String>, Arc<Numbers>> = HashMap::new();
+        let mut places = HashMap::new();
+        for origin in origins {
+            let numbers = countries
+                .entry(origin.country)
+                .or_insert_with_key(|country| Arc::new(Numbers::new(country.as_deref())));
+            let place = Place { zone: origin.time_zone, numbers: Arc::clone(numbers) };
+            // Rows stored before an origin was renamed carry its key; a name in use wins.
+            places.entry(origin.key).or_insert_with(|| place.clone());
+            places.insert(origin.name, place);
+        }
+        Self { origins: places, source_zones, utc: TimeZone::UTC, named, card }
+    }
+}
+
+impl Derive for Engine {
+    fn derive(&self, raw: RawRecord, origin: &str, source: &str) -> Result<Leg, Box<Rejection>> {
+        let Some(place) = self.origins.get(origin) else { return Err(Box::new(no_origin(&raw))) };
+        let named;
+        let zone = match &raw.layout.dialect.zone {
+            ZoneRule::Utc => &self.utc,
+            ZoneRule::Named(name) => {
+                named = (self.named)(name).ok_or_else(|| Box::new(no_zone(&raw, name)))?;
+                &named
+            }
+            ZoneRule::Origin => self.source_zones.get(source).unwrap_or(&place.zone),
+        };
+        let times = Times::read(&raw, zone)?;
+        let (cdr, answer_local, end_local) = columns(&raw, &times, zone, &place.numbers);
+        let start_local = times.written.local;
+        Ok(Leg { raw, cdr, start_local, answer_local, end_local, id_epoch_s: times.epoch })
+    }
+
+    fn card(&self, format: &str) -> Option<&'static Card> {
+        (self.card)(format)
+    }
+}
+
+/// The times and lengths of a record, read but not yet checked against each other.
+struct Times {
+    written: Written,
+    start: Instant,
+    epoch: Option<i64>,
+    answer: Option<Written>,
+    end: Option<Written>,
+    duration: Option<i64>,
+    talk: Option<i64>,
+    ring: Option<i64>,
+    /// Fields whose text gave no value.
+    failed: Fields,
+}
+
+impl Times {
+    fn read(raw: &RawRecord, zone: &TimeZone) -> Result<Self, Box<Rejection>> {
+        let order = raw.layout.dialect.date_order;
+        let written = match time::read(raw.get(Field::Start), order) {
+            Reading::Time(written) => written,
+            Reading::Blank => return Err(Box::new(start_missing(raw))),
+            Reading::Invalid => return Err(Box::new(start_invalid(raw))),
+        };
+        let mut failed = Fields::default();
+        let answer = later_time(raw, Field::Answer, order, &mut failed);
+        let end = later_time(raw, Field::End, order, &mut failed);
+        let duration = length(raw, Field::Duration, &mut failed);
+        let talk = length(raw, Field::Talk, &mut failed);
+        let ring = length(raw, Field::Ring, &mut failed);
+        let epoch = raw.layout.card.epoch_in.and_then(|field| time::id_epoch(raw.get(field)));
+        let counted_back =
+            || Some(end.as_ref().and_then(|end| time::certain(end, zone))?.saturating_sub(duration?));
+        let start =
+            time::start(&written, zone, epoch, counted_back()).ok_or_else(|| Box::new(start_invalid(raw)))?;
+        Ok(Self { written, start, epoch, answer, end, duration, talk, ring, failed })
+    }
+}
+
+fn later_time(raw: &RawRecord, field: Field, order: DateOrder, failed: &mut Fields) -> Option<Written> {
+    let reading = time::read(raw.get(field), order);
+    if reading == Reading::Invalid {
+        failed.add(field);
+    }
+    reading.time()
+}
+
+fn length(raw: &RawRecord, field: Field, failed: &mut Fields) -> Option<i64> {
+    let text = raw.get(field).trim();
+    if text.is_empty() {
+        return None;
+    }
+    let length = duration::read(text);
+    if length.is_none() {
+        failed.add(field);
+    }
+    length
+}
+
+type Local = Option<jiff::civil::DateTime>;
+
+/// All columns, and the wall clocks of answer and end.
+fn columns(raw: &RawRecord, times: &Times, zone: &TimeZone, numbers: &Numbers) -> (Cdr, Local, Local) {
+    let card = raw.layout.card;
+    let mut failed = times.failed;
+    let disposition = disposition::read(raw, card).unwrap_or_else(|| {
+        failed.add(Field::Disposition);
+        Disposition::Unknown
+    });
+    let parties = parties(raw);
+    let (direction, strange) = direction::read(raw, card, parties);
+    if strange {
+        failed.add(Field::CallType);
+    }
+    let cause = raw.get(Field::HangupCause).trim();
+    let hangup_cause_q850 = cause.parse().ok().filter(|cause| (0..=127).contains(cause));
+    if !cause.is_empty() && hangup_cause_q850.is_none() {
+        failed.add(Field::HangupCause);
+    }
+    let precise = times.written.seconds && !raw.layout.dialect.minute;
+    let cdr = Cdr {
+        started_at: times.start.ms,
+        utc_offset_min: Some(times.start.offset.seconds().div_euclid(60)),
+        time_precision: if precise { Precision::Second } else { Precision::Minute },
+        time_ambiguous: times.start.ambiguous,
+        direction,
+        disposition,
+        hangup_cause_q850,
+        text: texts(raw, direction, parties, numbers, failed),
+        ..spans(times, zone, disposition)
+    };
+    (cdr, times.answer.map(|written| written.local), times.end.map(|written| written.local))
+}
+
+fn parties(raw: &RawRecord) -> Parties<'_> {
+    let caller = match raw.get(Field::CallerNumber) {
+        blank if blank.trim().is_empty() => text::caller_id(raw.get(Field::CallerId)).1,
+        number => number,
+    };
+    Parties { caller, callee: raw.get(Field::CalleeNumber) }
+}
+
+/// Answer, end and lengths: as stated, else computed from what is.
+fn spans(times: &Times, zone: &TimeZone, disposition: Disposition) -> Cdr {
+    let start = times.start.ms;
+    let stated_end = times.end.as_ref().and_then(|end| {
+        time::after(end, zone, start, times.duration.map(|duration| start.saturating_add(duration)))
+    });
+    let not_negative = |ms: i64| (ms >= 0).then_some(ms);
+    let duration_ms = times.duration.or_else(|| stated_end.and_then(|end| not_negative(end - start)));
+    let ended_at = stated_end.or_else(|| times.duration.map(|duration| start.saturating_add(duration)));
+    let mut spans = Cdr { ended_at, duration_ms, ring_ms: times.ring, ..Cdr::default() };
+    if !disposition.talked() {
+        // Devices fill the answer of unanswered legs, too (Grandstream: with the end).
+        spans.talk_ms = Some(0);
+        if disposition.unanswered() {
+            spans.ring_ms = times.ring.or(duration_ms);
+        }
+        return spans;
+    }
+    let by_talk = ended_at.zip(times.talk).map(|(end, talk)| end.saturating_sub(talk));
+    spans.answered_at = times.answer.as_ref().and_then(|answer| time::after(answer, zone, start, by_talk));
+    let talked = ended_at.zip(spans.answered_at).and_then(|(end, answer)| not_negative(end - answer));
+    spans.talk_ms = times.talk.or(talked);
+    spans.ring_ms = times.ring.or_else(|| spans.answered_at.and_then(|answer| not_negative(answer - start)));
+    spans
+}
+
+fn texts(
+    raw: &RawRecord,
+    direction: Direction,
+    parties: Parties<'_>,
+    numbers: &Numbers,
+    failed: Fields,
+) -> TextColumns {
+    let mut text = text::as_written(raw);
+    text.append(TextColumn::Caller, |out| numbers.write(parties.caller, out));
+    text.append(TextColumn::Callee, |out| numbers.write(parties.callee, out));
+    text::derived(raw, raw.layout.card, direction, &mut text);
+    text.append(TextColumn::Extra, |out| text::extra(raw, failed, out));
+    text
+}
+
+fn rejection(raw: &RawRecord, reason: Reason, message: String) -> Rejection {
+    let header = raw.layout.column_of(Field::Start).and_then(|place| raw.layout.columns.get(place));
+    let field = header.map(|column| column.header.clone());
+    Rejection { position: raw.position, field, reason, message, verbatim: Vec::new() }
+}
+
+fn start_missing(raw: &RawRecord) -> Rejection {
+    let message =
+        "the row has no start time, without which a call cannot be placed: have the PBX export the column, \
+                   then retry"
+            .to_owned();
+    rejection(raw, Reason::StartMissing, message)
+}
+
+fn start_invalid(raw: &RawRecord) -> Rejection {
+    let expected = match raw.layout.dialect.date_order {
+        DateOrder::YearFirst => "YYYY-MM-DD HH:MM:SS",
+        DateOrder::DayFirst => "DD/MM/YYYY HH:MM:SS",
+        DateOrder::MonthFirst => "MM/DD/YYYY HH:MM:SS",
+    };
+    let shape = shape(raw.get(Field::Start));
+    let message = format!(
+        "the start, of the shape {shape}, is no possible time written {expected} between 1980 and 2100: if the document \
+         writes dates in another order, fix its date order and replay it, else correct the row and send it again"
+    );
+    rejection(raw, Reason::StartInvalid, message)
+}
+
+fn no_zone(raw: &RawRecord, name: &str) -> Rejection {
+    let message = format!(
+        "this host knows no time zone {name:?}, which was named for the file: install tzdata, then retry"
+    );
+    rejection(raw, Reason::StartInvalid, message)
+}
+
+fn no_origin(raw: &RawRecord) -> Rejection {
+    let message =
+        "the origin of this row is not in the configuration, so that its wall clock means nothing: add its \
+                   [[origin]] again, then retry"
+            .to_owned();
+    rejection(raw, Reason::StartInvalid, message)
+}
+
+/// A text with its digits as 9 and its letters as a: enough to see what is wrong, without what it said.
+fn shape(text: &str) -> String {
+    let mut shape: String = text
+        .trim()
+        .chars()
+        .take(40)
+        .map(|c| match c {
+            '0'..='9' => '9',
+            '-' | '/' | '.' | ':' | ' ' | '+' | ',' => c,
+            c if c.is_alphanumeric() => 'a',
+            _ => '?',
+        })
+        .collect();
+    if text.trim().chars().count() > 40 {
+        shape.push('…');
+    }
+    shape
+}
+
+#[cfg(test)]
+mod tests;

@@ -205,12 +205,22 @@ impl Default for TextColumns {
 }
 
 impl TextColumns {
-    /// Sets a column. A record is capped at 1 MiB, so that offsets fit.
-    pub fn set(&mut self, column: TextColumn, text: &str) {
+    /// No text yet, and room for this many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { buffer: String::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// Sets a column to what `write` appends, without a string of its own in between.
+    pub fn append(&mut self, column: TextColumn, write: impl FnOnce(&mut String)) {
         let start = self.buffer.len();
-        self.buffer.push_str(text);
+        write(&mut self.buffer);
         let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         self.spans[column as usize] = (narrow(start), narrow(self.buffer.len()));
+    }
+
+    /// Sets a column. A record is capped at 1 MiB, so that offsets fit.
+    pub fn set(&mut self, column: TextColumn, text: &str) {
+        self.append(column, |buffer| buffer.push_str(text));
     }
 
     /// The text of a column; empty when blank.

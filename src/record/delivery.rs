@@ -45,8 +45,10 @@ pub struct Delivery {
     pub name: String,
     /// When it arrived.
     pub received_at: Timestamp,
-    /// Format that the configuration fixes for it.
+    /// Format that the configuration or a person fixes for it.
     pub pinned_format: Option<String>,
+    /// IANA zone that a person named for this one delivery (`import --time-zone`).
+    pub time_zone: Option<String>,
     /// Hash of everything in the configuration that changes how these bytes are read.
     pub reading: [u8; 16],
     /// The bytes.
@@ -96,8 +98,10 @@ pub struct Spooled {
     pub name: String,
     /// When it arrived.
     pub received_at: Timestamp,
-    /// Format that the configuration fixes.
+    /// Format that the configuration or a person fixes.
     pub pinned_format: Option<String>,
+    /// IANA zone that a person named for this one delivery.
+    pub time_zone: Option<String>,
     /// Hash of what the configuration says about reading it.
     pub reading: [u8; 16],
     /// Size at the door in bytes.

@@ -34,7 +34,7 @@ pub enum DateOrder {
 }
 
 /// Whose clock the times of a document show.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ZoneRule {
     /// Wall clock of the origin, or of the source's own `time_zone`.
@@ -42,6 +42,8 @@ pub enum ZoneRule {
     Origin,
     /// UTC, because the format says so.
     Utc,
+    /// The IANA zone that a person named for this delivery; kept with the rows, so that they can be derived again.
+    Named(String),
 }
 
 /// How one document writes its values. Fixed before the first row is read and stored with the document.

@@ -139,17 +139,17 @@ impl Field {
         })
     }
 
-    /// Whether the text goes into `extra` under its source header, because no column takes it and no typed column
-    /// is made from it.
-    pub const fn in_extra(self) -> bool {
-        matches!(
-            self,
-            Self::RecordId
-                | Self::LastApp
-                | Self::LastData
-                | Self::ActionType
-                | Self::ChannelExtension
-                | Self::DstChannelExtension
-        )
+    /// The member of `extra` that takes the text, for fields that no column takes and no typed column is made from.
+    /// The same name in every format, so that one query reads them all; unmapped columns keep their source header.
+    pub const fn extra_name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::RecordId => "record_id",
+            Self::LastApp => "last_app",
+            Self::LastData => "last_data",
+            Self::ActionType => "action_type",
+            Self::ChannelExtension => "channel_extension",
+            Self::DstChannelExtension => "dst_channel_extension",
+            _ => return None,
+        })
     }
 }

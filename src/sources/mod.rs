@@ -1,1 +1,3 @@
 //! Where bytes come from: each source receives, hands to the door, and acknowledges only after its receipt.
+
+pub mod folder;

@@ -3,6 +3,7 @@
 //!
 //! Must never know a format, a source or the spool.
 
+pub mod query;
 pub mod sqlite;
 
 #[cfg(test)]
@@ -16,8 +17,9 @@ use jiff::Timestamp;
 
 /// What writing needs. Calls block; each runs on the store's one writer.
 pub trait Commit: Send + Sync {
-    /// The origin's key, fixed when it first stores something, and the zone recorded for it then.
-    fn origin(&self, name: &str, time_zone: &str, formerly: Option<&str>) -> Result<OriginRow, StoreError>;
+    /// The origin's key, fixed when it first stores something, and the zone recorded for it then. Renames the origin
+    /// that was `formerly` called otherwise, with its rows.
+    fn origin(&self, origin: &OriginStart) -> Result<OriginRow, StoreError>;
     /// Notes a delivery at claim; again after a restart changes nothing.
     fn start_delivery(&self, delivery: &DeliveryStart) -> Result<(), StoreError>;
     /// Upserts a document with this process's claim and tells where its last run stands.
@@ -33,6 +35,19 @@ pub trait Commit: Send + Sync {
     fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError>;
     /// Derives every row of an origin again in place (its zone or country was corrected). Gives the rows that changed.
     fn rederive(&self, origin: &str) -> Result<u64, StoreError>;
+}
+
+/// An origin as the configuration has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OriginStart {
+    /// Name.
+    pub name: String,
+    /// Tenant, written to its rows from now on.
+    pub tenant: Option<String>,
+    /// IANA zone to record if this is its first start.
+    pub time_zone: String,
+    /// Its name before it was renamed.
+    pub formerly: Option<String>,
 }
 
 /// An origin as the store knows it.
@@ -95,6 +110,10 @@ pub enum DeliveryState {
 }
 
 impl DeliveryState {
+    /// All states.
+    pub const ALL: [Self; 6] =
+        [Self::Reading, Self::Done, Self::DoneWithRejects, Self::Rejected, Self::Repeated, Self::Empty];
+
     /// The word in the table.
     pub const fn word(self) -> &'static str {
         match self {

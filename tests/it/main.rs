@@ -1,1 +1,13 @@
 //! All integration tests in one binary: one module per theme.
+
+mod architecture;
+mod commands;
+mod config_errors;
+mod config_file;
+mod crash;
+mod docs;
+mod hostile;
+mod not_cdrs;
+mod site;
+mod sixty;
+mod tour;

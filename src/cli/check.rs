@@ -1,0 +1,174 @@
+//! `cdrd check`: the configuration is already parsed; this looks at what it names on this host. Changes nothing.
+
+use super::screen::Screen;
+use super::{Exit, Loaded};
+use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, ZoneWish};
+use crate::store::query::{Query as _, QueryError};
+use jiff::tz::TimeZone;
+use rustix::fs::{Access, access};
+use std::path::Path;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// What was found, and how many faults.
+struct Findings<'s> {
+    screen: &'s mut Screen,
+    wrong: usize,
+    warnings: usize,
+}
+
+impl Findings<'_> {
+    fn good(&mut self, text: &str) -> std::io::Result<()> {
+        self.screen.line(&format!("ok      {text}"))
+    }
+
+    /// Works, but probably not as meant.
+    fn warning(&mut self, text: &str) -> std::io::Result<()> {
+        self.warnings += 1;
+        self.screen.line(&format!("warning {text}"))
+    }
+
+    fn wrong(&mut self, text: &str) -> std::io::Result<()> {
+        self.wrong += 1;
+        self.screen.line(&format!("wrong   {text}"))
+    }
+}
+
+/// Looks at everything and prints what was found.
+pub fn run(_args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
+    let config = &loaded.config;
+    let mut findings = Findings { screen, wrong: 0, warnings: 0 };
+    findings.good(&format!("{} has no faults", config.file.display()))?;
+    state_dir(config, &mut findings)?;
+    zones(config, &mut findings)?;
+    for source in &config.sources {
+        let SourceKind::Folder(folder) = &source.kind;
+        inbox(source, folder, &mut findings)?;
+    }
+    if config.sources.is_empty() {
+        findings.warning(&format!(
+            "{}: no [[source]]: nothing will be collected; `cdrd import` works without",
+            config.file.display()
+        ))?;
+    }
+    stored_origins(loaded, &mut findings)?;
+    let Findings { wrong, warnings, .. } = findings;
+    screen.line(&format!("{}: {wrong} wrong, {warnings} warnings", config.file.display()))?;
+    Ok(if wrong == 0 { Exit::Done } else { Exit::Usage })
+}
+
+fn state_dir(config: &Config, findings: &mut Findings<'_>) -> std::io::Result<()> {
+    let shown = config.state_dir.display();
+    let key = format!("{}: state_dir", config.file.display());
+    match writable(&config.state_dir) {
+        Found::Writable => findings.good(&format!("state_dir {shown} is writable")),
+        Found::Creatable => findings.good(&format!("state_dir {shown} does not exist; `cdrd run` creates it")),
+        Found::ReadOnly | Found::Unreadable => findings.wrong(&format!(
+            "{key}: this user may not write to {shown}; give it to the user that runs cdrd, or name another folder"
+        )),
+        Found::NotAFolder => findings.wrong(&format!("{key}: {shown} is no folder; name another")),
+        Found::Missing => {
+            findings.wrong(&format!("{key}: {shown} does not exist and cannot be created; create its parent folder"))
+        }
+    }
+}
+
+fn zones(config: &Config, findings: &mut Findings<'_>) -> std::io::Result<()> {
+    for origin in &config.origins {
+        let place = format!("{}: origin.time_zone", origin.place);
+        if let ZoneWish::Named(_) = origin.time_zone {
+            findings.good(&format!("origin {}: zone {}", origin.name, origin.time_zone.name()))?;
+            continue;
+        }
+        match TimeZone::try_system().ok().as_ref().and_then(TimeZone::iana_name) {
+            None => findings.warning(&format!(
+                "{place}: \"auto\", but this host's zone has no name: UTC would be used; write the PBX's zone, like \
+                 \"Europe/Berlin\""
+            ))?,
+            Some(zone @ ("UTC" | "Etc/UTC" | "Etc/UCT" | "UCT" | "Zulu" | "Etc/Zulu")) => {
+                findings.warning(&format!(
+                    "{place}: \"auto\" is {zone} on this host; if the PBX shows local time, write its zone, like \
+                     \"Europe/Berlin\""
+                ))?;
+            }
+            Some(zone) => findings.good(&format!("origin {}: zone {zone}, this host's", origin.name))?,
+        }
+    }
+    Ok(())
+}
+
+fn inbox(source: &SourceConfig, folder: &FolderConfig, findings: &mut Findings<'_>) -> std::io::Result<()> {
+    let shown = folder.path.display();
+    let name = &source.name;
+    let place = format!("{}: source.path", source.place);
+    match (writable(&folder.path), folder.keep) {
+        (Found::Writable, _) | (Found::ReadOnly, true) => findings.good(&format!("source {name}: folder {shown}")),
+        (Found::Creatable, _) => {
+            findings.good(&format!("source {name}: folder {shown} does not exist; `cdrd run` creates it"))
+        }
+        (Found::ReadOnly, false) => findings.warning(&format!(
+            "{place}: this user may not write to {shown}: files are copied and stay there; write keep = true if that is \
+             meant, else give the folder to the group cdrd"
+        )),
+        // What may come back (a mount, a right) must not keep the other sources from starting.
+        (Found::Unreadable, _) => findings.warning(&format!(
+            "{place}: this user may not read {shown}; make it readable for the user that runs cdrd, until then this \
+             source is stopped"
+        )),
+        (Found::NotAFolder, _) => findings.wrong(&format!("{place}: {shown} is no folder; name the folder")),
+        (Found::Missing, _) => findings.warning(&format!(
+            "{place}: {shown} does not exist and cannot be created; create it, or mount what holds it, until then this \
+             source is stopped"
+        )),
+    }
+}
+
+/// An origin that has rows and lost its stanza: its next rows would belong to nobody.
+fn stored_origins(loaded: &Loaded, findings: &mut Findings<'_>) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    let runtime = super::runtime()?;
+    let stored = match loaded.query(&runtime).and_then(|query| query.origins()) {
+        Ok(stored) => stored,
+        Err(QueryError::Missing(_)) => return Ok(()),
+        Err(error) => return Ok(findings.wrong(&error.to_string())?),
+    };
+    let known = |name: &str| {
+        config.origins.iter().any(|origin| origin.name == name || origin.formerly.as_deref() == Some(name))
+    };
+    for name in stored.iter().filter(|name| !known(name)) {
+        findings.wrong(&format!(
+            "{}: origin {name:?} has rows in the database but no [[origin]] stanza; write it again, or formerly = \
+             {name:?} in the stanza that takes its place",
+            config.file.display()
+        ))?;
+    }
+    Ok(())
+}
+
+enum Found {
+    Writable,
+    ReadOnly,
+    Unreadable,
+    NotAFolder,
+    /// Is not there, but `run` can make it.
+    Creatable,
+    Missing,
+}
+
+fn writable(path: &Path) -> Found {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Found::NotAFolder,
+        Ok(_) if access(path, Access::READ_OK | Access::EXEC_OK).is_err() => Found::Unreadable,
+        Ok(_) if access(path, Access::WRITE_OK).is_err() => Found::ReadOnly,
+        Ok(_) => Found::Writable,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let existing = path.ancestors().skip(1).find(|folder| folder.exists());
+            let may =
+                |folder: &Path| folder.is_dir() && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+            if existing.is_some_and(may) { Found::Creatable } else { Found::Missing }
+        }
+        Err(_) => Found::Unreadable,
+    }
+}

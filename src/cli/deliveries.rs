@@ -1,0 +1,73 @@
+//! `cdrd deliveries`: what arrived, the latest first, also what still waits at the door.
+
+use super::screen::{Screen, cell};
+use super::{Exit, Loaded};
+use crate::store::query::{Query as _, Table, Value};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    limit: u32,
+    /// One JSON object per line, with the columns of table delivery
+    #[arg(long)]
+    json: bool,
+}
+
+/// Outcomes of rows that are worth naming one by one.
+const OUTCOMES: [&str; 6] = ["stored", "duplicate", "amended", "rejected", "skipped", "held"];
+
+/// Lists deliveries.
+pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
+    let runtime = super::runtime()?;
+    let deliveries = loaded.query(&runtime)?.deliveries(args.limit)?;
+    if args.json {
+        screen.json_table(&deliveries)?;
+        return Ok(Exit::Done);
+    }
+    let terminal = screen.is_terminal();
+    // A terminal is too narrow for a column per outcome; a pipe is not.
+    let mut header = vec!["id", "received", "source", "name", "state", "rows"];
+    if !terminal {
+        header.push("bytes");
+        header.extend(OUTCOMES);
+    }
+    let rows: Vec<Vec<String>> =
+        deliveries.rows.iter().map(|row| shown(&deliveries, row, terminal)).collect();
+    screen.table(&header, &rows)?;
+    Ok(Exit::Done)
+}
+
+fn shown(table: &Table, row: &[Value], terminal: bool) -> Vec<String> {
+    let text = |column: &str| cell(table.value(row, column));
+    let mut cells =
+        vec![text("id"), second(&text("received_at")), text("source"), text("name"), text("state")];
+    if terminal {
+        cells.push(rows(table, row));
+    } else {
+        cells.extend([text("rows_read"), text("bytes")]);
+        cells.extend(OUTCOMES.map(text));
+    }
+    cells
+}
+
+/// `5: 4 stored, 1 rejected`; outcomes that did not happen are not named.
+pub fn rows(table: &Table, row: &[Value]) -> String {
+    let count = |column: &str| table.value(row, column).integer();
+    let outcomes: Vec<String> = OUTCOMES
+        .iter()
+        .filter(|outcome| count(outcome) > 0)
+        .map(|outcome| format!("{} {outcome}", count(outcome)))
+        .collect();
+    match outcomes.as_slice() {
+        [] => count("rows_read").to_string(),
+        outcomes => format!("{}: {}", count("rows_read"), outcomes.join(", ")),
+    }
+}
+
+/// A time of the tables, to the second.
+pub fn second(time: &str) -> String {
+    let whole = time.split('.').next().unwrap_or(time);
+    if whole.is_empty() { String::new() } else { format!("{whole}Z") }
+}

@@ -1,0 +1,249 @@
+//! `cdrd import`: stores files at once, without a daemon. The files stay where they are; each is a delivery like any
+//! other, so that importing one twice stores nothing twice.
+
+use super::screen::Screen;
+use super::{Exit, Loaded, journal};
+use crate::config::{self, Config, SourceKind};
+use crate::daemon::{self, DaemonError, LockError, Works};
+use crate::formats;
+use crate::pipeline::{Ended, PipelineError, Progress};
+use crate::record::delivery::{Body, Delivery, DeliveryId, printable};
+use crate::record::outcome::Actor;
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::collections::HashMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Name of the source of imported files.
+const SOURCE: &str = "import";
+/// Passing failures in a row after which a command gives up; the daemon would go on for ever.
+const PATIENCE: u32 = 5;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Files to store; they stay where they are
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Origin whose calls these are [default: the only one configured]
+    #[arg(long)]
+    pub origin: Option<String>,
+    /// Let only this format read them (see `cdrd formats`)
+    #[arg(long)]
+    pub format: Option<String>,
+    /// Zone in which their times are written, like Europe/Berlin [default: the origin's]
+    #[arg(long)]
+    pub time_zone: Option<String>,
+}
+
+/// Stores the files.
+pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
+    journal::start();
+    let config = &loaded.config;
+    let choice =
+        Choice::new(config, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
+    for file in &args.files {
+        let data = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
+        if !data.is_file() {
+            bail!("{} is no file; name the files to import", file.display());
+        }
+    }
+    let works = match daemon::build(config, Arc::new(daemon::runtime()?)) {
+        Ok(works) => works,
+        Err(DaemonError::Locked(LockError::Held { pid, .. })) => bail!("{}", busy(config, &pid)),
+        Err(error) => return Err(error.into()),
+    };
+    let total =
+        args.files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|data| data.len()).sum();
+    let bar = Bar::start(works.pipeline.progress(), total);
+    let ended = import(&works, config, &choice, &args.files);
+    bar.finish();
+    let ended = ended?;
+    works.store.close();
+    report(&args.files, &ended, screen)
+}
+
+/// What a person chose for all files of a command.
+pub(super) struct Choice {
+    pub origin: String,
+    pub format: Option<String>,
+    pub time_zone: Option<TimeZone>,
+}
+
+impl Choice {
+    /// Checks the names; a wrong one is said with those that exist.
+    pub fn new(
+        config: &Config,
+        origin: Option<&str>,
+        format: Option<&str>,
+        time_zone: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let names: Vec<&str> = config.origins.iter().map(|origin| origin.name.as_str()).collect();
+        let origin = match (origin, names.as_slice()) {
+            (Some(wish), _) if names.contains(&wish) => wish.to_owned(),
+            (Some(wish), _) => bail!("no [[origin]] is named {wish:?}; there are: {}", names.join(", ")),
+            (None, [only]) => (*only).to_owned(),
+            (None, []) => bail!("{} has no [[origin]]; add one", config.file.display()),
+            (None, _) => bail!("several origins are configured; name one: --origin {}", names.join(" | ")),
+        };
+        if let Some(wish) = format
+            && formats::by_id(wish).is_none()
+        {
+            bail!("no format is named {wish:?}; see `cdrd formats`");
+        }
+        let time_zone =
+            match time_zone {
+                Some(wish) => Some(TimeZone::get(wish).with_context(|| {
+                    format!("{wish:?} is no IANA time zone; write one like Europe/Berlin")
+                })?),
+                None => None,
+            };
+        Ok(Self { origin, format: format.map(str::to_owned), time_zone })
+    }
+}
+
+fn busy(config: &Config, pid: &str) -> String {
+    let inboxes = config.sources.iter().map(|source| {
+        let SourceKind::Folder(folder) = &source.kind;
+        folder.path.display().to_string()
+    });
+    let inboxes: Vec<String> = inboxes.collect();
+    format!(
+        "cdrd already runs as process {pid}; copy the files into its inbox ({}), or stop it first",
+        inboxes.join(", ")
+    )
+}
+
+/// Accepts and reads each file; gives how each ended, in order.
+fn import(
+    works: &Works,
+    config: &Config,
+    choice: &Choice,
+    files: &[PathBuf],
+) -> anyhow::Result<HashMap<usize, Ended>> {
+    let mut place_of: HashMap<DeliveryId, usize> = HashMap::new();
+    let mut ended = HashMap::new();
+    for (place, file) in files.iter().enumerate() {
+        let receipt = works.intake.accept(vec![delivery(config, choice, file)?], None)?.pop();
+        let receipt = receipt.context("the door gave no answer")??;
+        place_of.insert(receipt.id, place);
+        drain(works, &mut |id, end| {
+            if let Some(place) = place_of.get(&id) {
+                ended.insert(*place, end);
+            }
+        })?;
+    }
+    Ok(ended)
+}
+
+fn delivery(config: &Config, choice: &Choice, file: &Path) -> anyhow::Result<Delivery> {
+    let path = std::path::absolute(file)?;
+    let origin = config.origins.iter().find(|origin| origin.name == choice.origin);
+    let versions = daemon::format_versions();
+    let reading =
+        config::reading_hash(origin, choice.time_zone.as_ref(), choice.format.as_deref(), &versions);
+    Ok(Delivery {
+        origin: choice.origin.clone(),
+        source: SOURCE.to_owned(),
+        account: None,
+        peer: None,
+        name: printable(file.as_os_str().as_bytes()),
+        received_at: Timestamp::now(),
+        pinned_format: choice.format.clone(),
+        time_zone: choice.time_zone.as_ref().and_then(TimeZone::iana_name).map(str::to_owned),
+        reading,
+        body: Body::Copied(path),
+    })
+}
+
+/// Reads everything that waits, also what an earlier run left.
+fn drain(works: &Works, note: &mut dyn FnMut(DeliveryId, Ended)) -> anyhow::Result<()> {
+    let stop = AtomicBool::new(false);
+    let mut failures = 0;
+    loop {
+        match works.pipeline.work(&stop) {
+            Ok(Some((id, end))) => note(id, end),
+            Ok(None) => return Ok(()),
+            Err(error) if failures < PATIENCE && passing(&error) => {
+                failures += 1;
+                tracing::warn!("{error}");
+                std::thread::sleep(Duration::from_millis(500));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn passing(error: &PipelineError) -> bool {
+    error.actor() == Actor::Transient
+}
+
+fn report(files: &[PathBuf], ended: &HashMap<usize, Ended>, screen: &mut Screen) -> anyhow::Result<Exit> {
+    let mut exit = Exit::Done;
+    let mut rows = Vec::new();
+    for (place, file) in files.iter().enumerate() {
+        let Some(end) = ended.get(&place) else { bail!("{} was accepted but did not end", file.display()) };
+        if end.counts.rejected > 0 || end.rejected_documents > 0 {
+            exit = Exit::Rejected;
+        }
+        let counts = &end.counts;
+        let numbers = [
+            counts.rows_read,
+            counts.stored,
+            counts.duplicate,
+            counts.amended,
+            counts.rejected,
+            counts.skipped,
+        ];
+        let mut row = vec![printable(file.as_os_str().as_bytes()), end.state.word().to_owned()];
+        row.extend(numbers.iter().map(ToString::to_string));
+        rows.push(row);
+    }
+    screen
+        .table(&["file", "state", "rows", "stored", "duplicate", "amended", "rejected", "skipped"], &rows)?;
+    if exit == Exit::Rejected {
+        screen.line("See `cdrd rejected list` for what was rejected and why.")?;
+    }
+    Ok(exit)
+}
+
+/// A bar on a terminal, nothing elsewhere.
+struct Bar {
+    drawn: ProgressBar,
+    stop: Arc<AtomicBool>,
+    redraw: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Bar {
+    fn start(progress: Arc<Progress>, bytes: u64) -> Self {
+        // indicatif draws on standard error and hides itself where that is no terminal.
+        let bar = ProgressBar::new(bytes);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (shown, told) = (bar.clone(), stop.clone());
+        let redraw = std::thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                shown.set_position(progress.bytes());
+                shown.set_message(format!("{} rows", progress.rows()));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        Self { drawn: bar, stop, redraw: Some(redraw) }
+    }
+
+    fn finish(mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(redraw) = self.redraw.take() {
+            let _ = redraw.join();
+        }
+        self.drawn.finish_and_clear();
+    }
+}

@@ -1,0 +1,78 @@
+//! Where log lines go: to the journal with their fields when standard error is the journal, else to standard error.
+
+use std::io::IsTerminal as _;
+use std::os::unix::fs::MetadataExt as _;
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::prelude::*;
+
+/// Names the level or a filter: `CDRD_LOG=debug`, `CDRD_LOG=info,cdrd::intake=trace`.
+const LEVEL: &str = "CDRD_LOG";
+
+/// Sets up logging for the rest of the process. A second call changes nothing.
+pub fn start() {
+    // sqlx reports every statement at debug, and slow ones at warn: our own lines say what matters.
+    let fallback = || EnvFilter::new("info,sqlx=error");
+    let filter = std::env::var(LEVEL)
+        .ok()
+        .filter(|wish| !wish.is_empty())
+        .and_then(|wish| EnvFilter::try_new(wish).ok())
+        .unwrap_or_else(fallback);
+    let registry = tracing_subscriber::registry().with(filter);
+    let journal = is_journal().then(|| tracing_journald::layer().ok()).flatten();
+    let started = match journal {
+        // The journal's own names: without the prefix, `message_id` becomes MESSAGE_ID.
+        Some(layer) => {
+            registry.with(layer.with_field_prefix(None).with_syslog_identifier("cdrd".to_owned())).try_init()
+        }
+        None => registry.with(lines(std::io::stderr, std::io::stderr().is_terminal())).try_init(),
+    };
+    if started.is_err() {
+        tracing::debug!("logging was already set up");
+    }
+}
+
+/// Plain lines: the time on a terminal too, because a person compares it with the PBX.
+fn lines<S, W>(writer: W, colour: bool) -> impl tracing_subscriber::Layer<S>
+where
+    W: for<'w> tracing_subscriber::fmt::MakeWriter<'w> + 'static,
+    S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+{
+    tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colour)
+        .with_target(false)
+        // The ids that the journal filters by say nothing to a reader.
+        .fmt_fields(tracing_subscriber::fmt::format::debug_fn(|writer, field, value| match field.name() {
+            "message" => write!(writer, "{value:?}"),
+            "message_id" => Ok(()),
+            name => write!(writer, " {name}={value:?}"),
+        }))
+}
+
+/// Whether standard error leads to the journal: systemd names the device and inode of the stream that it set up, so
+/// that a redirected child does not mistake itself for a service.
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|found| stream == format!("{}:{}", found.dev(), found.ino()))
+}
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _};
+    use std::sync::Arc;
+    use tracing_subscriber::prelude::*;
+
+    #[test]
+    fn a_line_has_its_fields_escaped_and_no_message_id() -> std::io::Result<()> {
+        let file = Arc::new(tempfile::tempfile()?);
+        let subscriber = tracing_subscriber::registry().with(super::lines(Arc::clone(&file), false));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(cdrd_source = "in\nbox", message_id = crate::telemetry::STARTED, rows = 5, "read");
+        });
+        let mut line = String::new();
+        (&*file).rewind()?;
+        (&*file).read_to_string(&mut line)?;
+        assert!(line.ends_with(" INFO read cdrd_source=\"in\\nbox\" rows=5\n"), "{line}");
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! `cdrd rejected`: rows and documents that could not be stored, with their exact place and what to do.
+
+use super::deliveries::second;
+use super::marked::marked;
+use super::screen::{Screen, cell};
+use super::{Exit, Loaded};
+use crate::record::delivery::printable;
+use crate::record::outcome::VERBATIM_CAP;
+use crate::store::query::{Query as _, RejectedRow, Table, Value};
+use anyhow::Context as _;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Count them by reason, format and source
+    #[command(after_help = "Example: cdrd rejected list --all --limit 20")]
+    List {
+        /// Each row instead of counts
+        #[arg(long)]
+        all: bool,
+        /// With --all, at most so many, the latest first
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: u32,
+        /// One JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: where it stands, what is wrong, what to do, and the row as sent
+    #[command(after_help = "Example: cdrd rejected show 17")]
+    Show {
+        /// Number of the rejection (see `cdrd rejected list --all`)
+        id: i64,
+    },
+}
+
+/// Lists or shows.
+pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
+    let runtime = super::runtime()?;
+    let query = loaded.query(&runtime)?;
+    match args.command {
+        Command::List { all, limit, json } => {
+            let table = if all { query.rejected(limit)? } else { query.rejected_groups()? };
+            if json {
+                screen.json_table(&table)?;
+            } else if all {
+                rows(&table, screen)?;
+            } else {
+                groups(&table, screen)?;
+            }
+        }
+        Command::Show { id } => {
+            let row = query.rejection(id)?.with_context(|| {
+                format!("there is no rejection {id}; `cdrd rejected list --all` lists their numbers")
+            })?;
+            show(&row, screen)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn groups(table: &Table, screen: &mut Screen) -> std::io::Result<()> {
+    let shown = |row: &Vec<Value>| {
+        let text = |column| cell(table.value(row, column));
+        vec![
+            text("count"),
+            text("reason"),
+            text("format"),
+            text("source"),
+            second(&text("latest_at")),
+            text("latest_id"),
+        ]
+    };
+    let rows: Vec<_> = table.rows.iter().map(shown).collect();
+    screen.table(&["count", "reason", "format", "source", "latest", "latest id"], &rows)
+}
+
+fn rows(table: &Table, screen: &mut Screen) -> std::io::Result<()> {
+    let shown = |row: &Vec<Value>| {
+        let text = |column| cell(table.value(row, column));
+        let place = match table.value(row, "row_number").integer() {
+            0 => "document".to_owned(),
+            number => format!("row {number}"),
+        };
+        let name = match text("path") {
+            path if path.is_empty() => text("name"),
+            path => format!("{} / {path}", text("name")),
+        };
+        vec![text("id"), text("reason"), text("source"), name, place, text("message")]
+    };
+    let rows: Vec<_> = table.rows.iter().map(shown).collect();
+    screen.table(&["id", "reason", "source", "name", "place", "message"], &rows)
+}
+
+fn show(row: &RejectedRow, screen: &mut Screen) -> std::io::Result<()> {
+    let safe = |text: &str| printable(text.as_bytes());
+    let mut fact = |name: &str, text: &str| screen.line(&format!("{name:<9} {text}"));
+    fact("delivery", &format!("{} {} from {}", row.delivery, safe(&row.delivery_name), safe(&row.source)))?;
+    let path = if row.document_path.is_empty() { "the whole body" } else { &safe(&row.document_path) };
+    fact("document", &format!("{} ({path})", row.document_number))?;
+    fact("format", row.format.as_deref().unwrap_or("none"))?;
+    if row.row_number == 0 {
+        fact("place", "the document as a whole")?;
+    } else {
+        let place = format!(
+            "row {}, bytes {} to {}",
+            row.row_number,
+            row.byte_offset,
+            row.byte_offset + row.byte_length
+        );
+        fact("place", &place)?;
+    }
+    fact("reason", &row.reason)?;
+    if let Some(field) = &row.field {
+        fact("field", &safe(field))?;
+    }
+    fact("message", &safe(&row.message))?;
+    if let Some(resolved) = &row.resolved_at {
+        fact("resolved", &second(resolved))?;
+    }
+    fact("original", &format!("cdrd original {} --document {}", row.delivery, row.document_number))?;
+    if row.verbatim.is_empty() {
+        return Ok(());
+    }
+    screen.line("")?;
+    screen.line(&marked(&row.verbatim, row.field.as_deref(), &row.layouts))?;
+    if row.verbatim.len() >= VERBATIM_CAP {
+        screen.line(&format!("(only the first {} KiB are kept here)", VERBATIM_CAP / 1024))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! What goes to standard output: tables that fit a terminal, tab-separated lines in a pipe, JSON lines on request.
+//! Text from outside never reaches a terminal unescaped.
+
+use crate::record::delivery::printable;
+use crate::store::query::{Table, Value};
+use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, presets};
+use std::fmt::Write as _;
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+
+/// Columns that people copy or compare: never broken over lines.
+const SOLID: [&str; 4] = ["id", "started", "state", "reason"];
+
+/// Standard output, or whatever stands in for it in a test.
+pub struct Screen {
+    out: Box<dyn Write>,
+    terminal: bool,
+}
+
+impl Screen {
+    /// Standard output.
+    pub fn standard() -> Self {
+        let out = io::stdout();
+        let terminal = out.is_terminal();
+        Self { out: Box::new(BufWriter::new(out)), terminal }
+    }
+
+    /// Something that is no terminal.
+    pub fn plain(out: Box<dyn Write>) -> Self {
+        Self { out, terminal: false }
+    }
+
+    /// Whether a person looks at it.
+    pub const fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// A line.
+    pub fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")
+    }
+
+    /// Bytes as they are.
+    pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)
+    }
+
+    /// A table: drawn on a terminal, tab-separated with a header in a pipe.
+    pub fn table(&mut self, header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+        if !self.terminal {
+            writeln!(self.out, "{}", header.join("\t"))?;
+            for row in rows {
+                writeln!(self.out, "{}", row.join("\t"))?;
+            }
+            return Ok(());
+        }
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(header.iter().map(|name| name.to_uppercase()));
+        for row in rows {
+            table.add_row(row);
+        }
+        for (column, name) in table.column_iter_mut().zip(header) {
+            if SOLID.contains(name) {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+        writeln!(self.out, "{}", table.trim_fmt())
+    }
+
+    /// One JSON object on a line of its own.
+    pub fn json(&mut self, columns: &[String], row: &[Value]) -> io::Result<()> {
+        writeln!(self.out, "{}", json_object(columns, row))
+    }
+
+    /// A JSON value on a line of its own.
+    pub fn json_value(&mut self, value: &serde_json::Value) -> io::Result<()> {
+        writeln!(self.out, "{value}")
+    }
+
+    /// All rows as JSON lines.
+    pub fn json_table(&mut self, table: &Table) -> io::Result<()> {
+        table.rows.iter().try_for_each(|row| self.json(&table.columns, row))
+    }
+
+    /// Writes out what is still buffered.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A row as a JSON object. Names that appear twice get `_2`, `_3`, so that nothing is lost.
+pub fn json_object(columns: &[String], row: &[Value]) -> serde_json::Value {
+    let mut object = serde_json::Map::with_capacity(row.len());
+    for (name, value) in columns.iter().zip(row) {
+        let mut free = name.clone();
+        let mut number = 2;
+        while object.contains_key(&free) {
+            free = format!("{name}_{number}");
+            number += 1;
+        }
+        object.insert(free, json(value));
+    }
+    object.into()
+}
+
+fn json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Null => serde_json::Value::Null,
+        Value::Integer(number) => (*number).into(),
+        Value::Real(number) => (*number).into(),
+        Value::Text(text) => text.as_str().into(),
+        Value::Blob(bytes) => hex(bytes).into(),
+    }
+}
+
+/// A value as a cell: safe for a terminal, one line, blobs in hexadecimal.
+pub fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::Integer(number) => number.to_string(),
+        Value::Real(number) => number.to_string(),
+        Value::Text(text) => printable(text.as_bytes()),
+        Value::Blob(bytes) => hex(bytes),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Says on standard error what went wrong. Where it cannot be said, nobody listens.
+pub fn complain(error: &anyhow::Error) {
+    let _ = writeln!(io::stderr(), "cdrd: {error:#}");
+}
+
+/// A size for people.
+pub fn size(bytes: i64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut tenths = bytes.saturating_mul(10) / 1024;
+    let mut unit = 0;
+    while tenths >= 10240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cell, json_object, size};
+    use crate::store::query::Value;
+
+    #[test]
+    fn a_cell_never_moves_the_cursor_or_ends_the_line() {
+        assert_eq!(cell(&Value::Text("a\u{1b}[2J\tb\n".to_owned())), "a\\x1b[2J\\x09b\\x0a");
+        assert_eq!(cell(&Value::Blob(vec![0, 255])), "00ff");
+    }
+
+    #[test]
+    fn columns_of_one_name_all_appear_in_json() {
+        let columns = ["n".to_owned(), "n".to_owned()];
+        let object = json_object(&columns, &[Value::Integer(1), Value::Null]);
+        assert_eq!(object.to_string(), r#"{"n":1,"n_2":null}"#);
+    }
+
+    #[test]
+    fn sizes_are_rounded_down_to_a_tenth() {
+        assert_eq!(size(1023), "1023 B");
+        assert_eq!(size(1024), "1.0 KiB");
+        assert_eq!(size(1_600_000), "1.5 MiB");
+        assert_eq!(size(3 << 30), "3.0 GiB");
+    }
+}

@@ -1,0 +1,189 @@
+//! `cdrd status`: whether a daemon runs, how its sources are, what waits, and what the last day brought.
+
+use super::deliveries::{rows, second};
+use super::screen::{Screen, cell, json_object, size};
+use super::{Exit, Loaded};
+use crate::record::delivery::DeliveryId;
+use crate::store::query::{Overview, Query as _, QueryError, Table, Value};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows everything at a glance.
+pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
+    let runtime = super::runtime()?;
+    let yesterday =
+        Timestamp::now().checked_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::UNIX_EPOCH);
+    let overview = match loaded.query(&runtime) {
+        Ok(query) => Some(query.overview(DeliveryId::new(yesterday, 0))?),
+        Err(QueryError::Missing(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let daemon = daemon(&loaded.config.lock_file());
+    if args.json {
+        screen.json_value(&as_json(loaded, daemon, overview.as_ref()))?;
+    } else {
+        as_lines(loaded, daemon, overview.as_ref(), screen)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn as_json(loaded: &Loaded, daemon: Option<u32>, overview: Option<&Overview>) -> serde_json::Value {
+    let config = &loaded.config;
+    let overview = overview.cloned().unwrap_or_default();
+    let first = |table: &Table| table.rows.first().map(|row| json_object(&table.columns, row));
+    let sources: Vec<_> =
+        overview.sources.rows.iter().map(|row| json_object(&overview.sources.columns, row)).collect();
+    json!({
+        "pid": daemon,
+        "state_dir": config.state_dir.to_string_lossy(),
+        "database": config.store.sqlite.to_string_lossy(),
+        "database_bytes": bytes_on_disk(&config.store.sqlite),
+        "legs": overview.legs,
+        "rejected_open": overview.rejected_open,
+        "waiting": first(&overview.waiting),
+        "last_delivery": first(&overview.last_delivery),
+        "last_24_h": first(&overview.recent),
+        "sources": sources,
+    })
+}
+
+fn as_lines(
+    loaded: &Loaded,
+    daemon: Option<u32>,
+    overview: Option<&Overview>,
+    screen: &mut Screen,
+) -> std::io::Result<()> {
+    let config = &loaded.config;
+    let mut fact = |name: &str, text: &str| screen.line(&format!("{name:<10} {text}"));
+    match daemon {
+        Some(pid) => fact("daemon", &format!("running, pid {pid}"))?,
+        None => fact("daemon", "not running; what follows is as it was left")?,
+    }
+    fact("state", &config.state_dir.display().to_string())?;
+    let Some(overview) = overview else {
+        return fact("database", &format!("none yet at {}", config.store.sqlite.display()));
+    };
+    let database = format!(
+        "{}, {}, {} legs",
+        config.store.sqlite.display(),
+        size(bytes_on_disk(&config.store.sqlite)),
+        overview.legs
+    );
+    fact("database", &database)?;
+    fact("waiting", &waiting(&overview.waiting))?;
+    fact("last", &last_delivery(&overview.last_delivery))?;
+    fact("24 hours", &sums(&overview.recent))?;
+    match overview.rejected_open {
+        0 => fact("rejected", "none open")?,
+        open => fact("rejected", &format!("{open} open: `cdrd rejected list` says why"))?,
+    }
+    for source in &config.sources {
+        let states = &overview.sources;
+        let known = states.rows.iter().find(|row| states.value(row, "source").text() == source.name);
+        let state = known.map_or_else(|| "not started yet".to_owned(), |row| health(states, row));
+        fact("source", &format!("{}: {state}", source.name))?;
+    }
+    Ok(())
+}
+
+fn health(states: &Table, row: &[Value]) -> String {
+    let text = |column| cell(states.value(row, column));
+    let since = format!("{} since {}", text("health"), second(&text("since")));
+    match text("message") {
+        message if message.is_empty() => since,
+        message => format!("{since}: {message}"),
+    }
+}
+
+fn waiting(table: &Table) -> String {
+    let Some(row) = table.rows.first() else { return "nothing".to_owned() };
+    let count = table.value(row, "deliveries").integer();
+    if count == 0 {
+        return "nothing".to_owned();
+    }
+    let bytes = size(table.value(row, "bytes").integer());
+    let oldest = second(&cell(table.value(row, "oldest")));
+    match table.value(row, "unfinished").integer() {
+        0 => format!("deliveries {count}, {bytes}, the oldest from {oldest}"),
+        unfinished => {
+            format!("deliveries {count} ({unfinished} of them unfinished), {bytes}, the oldest from {oldest}")
+        }
+    }
+}
+
+fn last_delivery(table: &Table) -> String {
+    let Some(row) = table.rows.first() else { return "nothing arrived yet".to_owned() };
+    let text = |column| cell(table.value(row, column));
+    format!(
+        "{} from {}, {}, {} ({})",
+        text("name"),
+        text("source"),
+        second(&text("received_at")),
+        text("state"),
+        text("id")
+    )
+}
+
+fn sums(table: &Table) -> String {
+    let Some(row) = table.rows.first() else { return "nothing".to_owned() };
+    format!("deliveries {}, rows {}", table.value(row, "deliveries").integer(), rows(table, row))
+}
+
+/// The database with what is still in its write-ahead log.
+fn bytes_on_disk(database: &Path) -> i64 {
+    let mut wal = database.as_os_str().to_owned();
+    wal.push("-wal");
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+    i64::try_from(bytes(database) + bytes(Path::new(&wal))).unwrap_or(i64::MAX)
+}
+
+/// The pid of the daemon that holds the lock. Only looks: taking the lock to see whether it is free would turn away a
+/// daemon that starts at this instant.
+fn daemon(lock: &Path) -> Option<u32> {
+    let inode = std::fs::metadata(lock).ok()?.ino().to_string();
+    let pid: u32 = std::fs::read_to_string(lock).ok()?.trim().parse().ok()?;
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let held = locks.lines().any(|line| {
+        // `1: FLOCK  ADVISORY  WRITE 1234 fd:01:2345 0 EOF`
+        line.split_whitespace().any(|word| word.rsplit_once(':').is_some_and(|(_, number)| number == inode))
+    });
+    held.then_some(pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{daemon, sums};
+    use crate::store::query::{Table, Value};
+    use rustix::fs::{FlockOperation, flock};
+    use std::io::Write as _;
+
+    #[test]
+    fn a_lock_file_without_its_lock_is_no_daemon() -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        writeln!(file, "4711")?;
+        assert_eq!(daemon(file.path()), None);
+        flock(file.as_file(), FlockOperation::NonBlockingLockExclusive)?;
+        assert_eq!(daemon(file.path()), Some(4711));
+        flock(file.as_file(), FlockOperation::Unlock)?;
+        assert_eq!(daemon(file.path()), None);
+        Ok(())
+    }
+
+    #[test]
+    fn sums_name_only_what_happened() {
+        let columns =
+            ["deliveries", "rows_read", "stored", "duplicate", "rejected"].map(str::to_owned).to_vec();
+        let rows = vec![[2, 5, 4, 0, 1].map(Value::Integer).to_vec()];
+        assert_eq!(sums(&Table { columns, rows }), "deliveries 2, rows 5: 4 stored, 1 rejected");
+    }
+}

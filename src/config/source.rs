@@ -1,0 +1,175 @@
+//! The `[[source]]` stanzas, and what only shows when all of them are seen together.
+
+use super::fault::Fault;
+use super::keys::{self, Table};
+use super::origin::{name, zone};
+use super::stanza::{Spotted, Stanza, Stanzas};
+use super::{Config, FolderConfig, OriginConfig, SourceConfig, SourceKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const SETTLE: Duration = Duration::from_secs(5);
+const RESCAN: Duration = Duration::from_mins(1);
+
+/// All sources that are right.
+pub fn read_all(
+    stanzas: &Stanzas<'_>,
+    origins: &[OriginConfig],
+    base: &Path,
+    formats: &[&str],
+    faults: &mut Vec<Fault>,
+) -> Vec<SourceConfig> {
+    let mut sources: Vec<SourceConfig> = Vec::new();
+    for stanza in stanzas {
+        let Some(mut stanza) = Stanza::of(*stanza, Table::Source, faults) else { continue };
+        let name =
+            name(&mut stanza, sources.iter().map(|source| (source.name.as_str(), source.place.as_str())));
+        let kind_known = kind(&mut stanza);
+        let origin = origin(&mut stanza, origins);
+        let time_zone = stanza.text(keys::TIME_ZONE).and_then(|text| zone(&text, false, stanza.faults));
+        let pinned_format = stanza.text(keys::FORMAT).and_then(|text| format(&text, formats, stanza.faults));
+        // The keys of a kind that does not exist cannot be judged.
+        let kind = if kind_known {
+            let folder = folder(&mut stanza, base);
+            stanza.unknown_keys();
+            folder.map(SourceKind::Folder)
+        } else {
+            None
+        };
+        let place = stanza.place();
+        if let (Some(name), Some(origin), Some(kind)) = (name, origin, kind) {
+            sources.push(SourceConfig { name, origin, time_zone, pinned_format, kind, place });
+        }
+    }
+    sources
+}
+
+fn kind(stanza: &mut Stanza<'_, '_>) -> bool {
+    let known = keys::SOURCE_KINDS.join(", ");
+    let Some(text) = stanza.text(keys::KIND) else {
+        if !stanza.has(keys::KIND) {
+            stanza.lack(keys::KIND, format!("is missing; this version knows the kinds: {known}"));
+        }
+        return false;
+    };
+    if keys::SOURCE_KINDS.contains(&text.value.as_str()) {
+        return true;
+    }
+    stanza
+        .faults
+        .push(text.fault(format!("{:?} is no kind of source; this version knows: {known}", text.value)));
+    false
+}
+
+fn origin(stanza: &mut Stanza<'_, '_>, origins: &[OriginConfig]) -> Option<String> {
+    let names = || origins.iter().map(|origin| origin.name.as_str());
+    let Some(text) = stanza.text(keys::ORIGIN) else {
+        if stanza.has(keys::ORIGIN) {
+            return None;
+        }
+        if let [only] = origins {
+            return Some(only.name.clone());
+        }
+        let mend = if origins.is_empty() {
+            "write an [[origin]] stanza for the PBX and name it here".to_owned()
+        } else {
+            format!("name one of: {}", names().collect::<Vec<_>>().join(", "))
+        };
+        stanza.lack(keys::ORIGIN, format!("is missing; {mend}"));
+        return None;
+    };
+    if names().any(|name| name == text.value) {
+        return Some(text.value);
+    }
+    let mend = match keys::nearest(&text.value, names()) {
+        Some(nearest) => format!("did you mean \"{nearest}\"?"),
+        None if origins.is_empty() => format!("write [[origin]] name = \"{}\"", text.value),
+        None => format!("name one of: {}", names().collect::<Vec<_>>().join(", ")),
+    };
+    stanza.faults.push(text.fault(format!("no origin is called {:?}; {mend}", text.value)));
+    None
+}
+
+fn format(text: &Spotted<String>, formats: &[&str], faults: &mut Vec<Fault>) -> Option<String> {
+    if formats.contains(&text.value.as_str()) {
+        return Some(text.value.clone());
+    }
+    let mend = keys::nearest(&text.value, formats.iter().copied()).map_or_else(
+        || "`cdrd formats` lists them".to_owned(),
+        |nearest| format!("did you mean \"{nearest}\"?"),
+    );
+    faults.push(text.fault(format!("{:?} is no format; {mend}", text.value)));
+    None
+}
+
+fn folder(stanza: &mut Stanza<'_, '_>, base: &Path) -> Option<FolderConfig> {
+    let path: Option<PathBuf> = stanza.path(keys::PATH, base).map(|path| path.value);
+    if path.is_none() && !stanza.has(keys::PATH) {
+        stanza.lack(keys::PATH, "is missing; name the folder to watch, path = \"inbox\"".to_owned());
+    }
+    let marker = stanza.text(keys::MARKER);
+    if let Some(text) = &marker
+        && (text.value.contains('/') || text.value.trim() != text.value)
+    {
+        stanza.faults.push(text.fault(format!(
+            "{:?} is no ending of a file name; write it like \".FIN\", for NAME.csv.FIN beside NAME.csv",
+            text.value
+        )));
+    }
+    let folder = FolderConfig {
+        path: path.unwrap_or_default(),
+        keep: stanza.flag(keys::KEEP, false),
+        recursive: stanza.flag(keys::RECURSIVE, true),
+        marker: marker.map(|text| text.value),
+        settle: stanza.duration(keys::SETTLE, SETTLE),
+        rescan: stanza.duration(keys::RESCAN, RESCAN),
+    };
+    (!folder.path.as_os_str().is_empty()).then_some(folder)
+}
+
+/// Folders that would take each other's files, or the daemon's own.
+pub fn check_together(config: &Config, faults: &mut Vec<Fault>) {
+    let file = std::path::absolute(&config.file).unwrap_or_else(|_| config.file.clone());
+    for (number, source) in config.sources.iter().enumerate() {
+        let SourceKind::Folder(folder) = &source.kind;
+        let mut wrong = |message: String| {
+            let (file, line) = source.place.rsplit_once(':').unwrap_or((&source.place, "1"));
+            let key = format!("{}.{}", keys::SOURCE, keys::PATH);
+            faults.push(Fault { file: file.into(), line: line.parse().unwrap_or(1), key, message });
+        };
+        let own = [
+            (folder.reaches(&config.state_dir), &config.state_dir, "state_dir"),
+            (folder.reaches_file(&config.store.sqlite), &config.store.sqlite, "the database"),
+            (folder.reaches_file(&file), &file, "the configuration"),
+        ];
+        if let Some((_, place, what)) = own.iter().find(|(reached, _, _)| *reached) {
+            wrong(format!(
+                "source {:?} would collect cdrd's own files: {what} {} lies in its folder; choose another folder",
+                source.name,
+                place.display()
+            ));
+        }
+        for other in &config.sources[..number] {
+            let SourceKind::Folder(earlier) = &other.kind;
+            if folder.reaches(&earlier.path) || earlier.reaches(&folder.path) {
+                wrong(format!(
+                    "sources {:?} and {:?} would take each other's files; give them folders outside each other, or \
+                     the outer one recursive = false",
+                    other.name, source.name
+                ));
+            }
+        }
+    }
+}
+
+impl FolderConfig {
+    /// Whether a walk meets the files of this folder.
+    fn reaches(&self, folder: &Path) -> bool {
+        if self.recursive { folder.starts_with(&self.path) } else { folder == self.path }
+    }
+
+    /// Whether a walk meets this file.
+    fn reaches_file(&self, file: &Path) -> bool {
+        file.parent().is_some_and(|folder| self.reaches(folder))
+    }
+}

@@ -1,0 +1,294 @@
+//! Asterisk `cdr_csv` (`Master.csv` and its copies per account): 16 to 21 columns, no header.
+//!
+//! Must never claim `cdr_custom`, whose columns are whatever its administrator wrote.
+
+use super::dates::{Survey, epoch_of, is_time};
+use super::syntax::delimited::{Delimited, Piece};
+use super::syntax::{Fields, encoding};
+use super::{Claim, Format, Head, Row, RowReader, Verdict};
+use crate::record::card::{Card, Evidence, Family, Link, Match};
+use crate::record::cdr::{Direction, Disposition, TextColumn};
+use crate::record::document::{Dialect, Encoding, Layout, RowKind};
+use crate::record::field::Field;
+use crate::record::outcome::{Reason, Skip};
+use crate::record::raw::RawRecord;
+use std::io::{Read, Result};
+use std::sync::Arc;
+
+/// The format.
+pub struct CdrCsv;
+
+const BY_ID: &[Match] =
+    &[Match::Text(Field::UniqueId), Match::TimeModuloQuarter(Field::Start), Match::Text(Field::DstChannel)];
+// Without the epoch in the id nothing else would tell two quarters of an hour apart.
+const BY_CHANNEL: &[Match] =
+    &[Match::Text(Field::Channel), Match::Time(Field::Start), Match::Text(Field::DstChannel)];
+
+const fn family(name: &'static str, matched: &'static [Match], minute: bool) -> Family {
+    Family {
+        name,
+        matched,
+        sure: Some(Field::RecordId),
+        instance: Some(Field::DstChannel),
+        exact: &[
+            Field::Channel,
+            Field::CallerNumber,
+            Field::CalleeNumber,
+            Field::Context,
+            Field::LastApp,
+            Field::LastData,
+            Field::Disposition,
+        ],
+        near: &[Field::Duration, Field::Talk],
+        minute,
+    }
+}
+
+static CARD: Card = Card {
+    id: "asterisk-cdr-csv",
+    system: "asterisk",
+    title: "Asterisk cdr_csv (Master.csv)",
+    version: 1,
+    evidence: Evidence::Seen,
+    fidelity: 80,
+    headers: &[
+        ("accountcode", Field::AccountCode),
+        ("src", Field::CallerNumber),
+        ("dst", Field::CalleeNumber),
+        ("dcontext", Field::Context),
+        ("clid", Field::CallerId),
+        ("channel", Field::Channel),
+        ("dstchannel", Field::DstChannel),
+        ("lastapp", Field::LastApp),
+        ("lastdata", Field::LastData),
+        ("start", Field::Start),
+        ("answer", Field::Answer),
+        ("end", Field::End),
+        ("duration", Field::Duration),
+        ("billsec", Field::Talk),
+        ("disposition", Field::Disposition),
+        ("uniqueid", Field::UniqueId),
+        ("linkedid", Field::LinkedId),
+        ("sequence", Field::RecordId),
+    ],
+    families: &[
+        family("asterisk", BY_ID, false),
+        family("asterisk-without-uniqueid", BY_CHANNEL, false),
+        family("asterisk-minute", BY_ID, true),
+        family("asterisk-without-uniqueid-minute", BY_CHANNEL, true),
+    ],
+    // A linked id is the unique id of the first channel.
+    links: &[
+        Link { kind: "id", column: TextColumn::UniqueId },
+        Link { kind: "id", column: TextColumn::LinkedId },
+    ],
+    dispositions: &[
+        ("ANSWERED", Disposition::Answered),
+        ("NO ANSWER", Disposition::NoAnswer),
+        ("BUSY", Disposition::Busy),
+        ("FAILED", Disposition::Failed),
+        ("CONGESTION", Disposition::Failed),
+    ],
+    directions: &[],
+    contexts: &[
+        ("from-pstn", Direction::Inbound),
+        ("from-trunk", Direction::Inbound),
+        ("from-did", Direction::Inbound),
+        ("from-external", Direction::Inbound),
+        ("from-internal", Direction::Internal),
+    ],
+    voicemail: &[(Field::LastApp, "VOICEMAIL")],
+    bracketed: &[],
+    recording_separator: ',',
+    epoch_in: Some(Field::UniqueId),
+};
+
+const BASE: [&str; 16] = [
+    "accountcode",
+    "src",
+    "dst",
+    "dcontext",
+    "clid",
+    "channel",
+    "dstchannel",
+    "lastapp",
+    "lastdata",
+    "start",
+    "answer",
+    "end",
+    "duration",
+    "billsec",
+    "disposition",
+    "amaflags",
+];
+const CHANNEL: usize = 5;
+const START: usize = 9;
+const DISPOSITION: usize = 14;
+const AMA_FLAGS: usize = 15;
+/// What Asterisk writes into `amaflags`: the words of `ast_channel_amaflags2string`, or the number from a database.
+const AMA_WORDS: [&str; 9] =
+    ["DOCUMENTATION", "BILLING", "OMIT", "IGNORE", "DEFAULT", "UNKNOWN", "1", "2", "3"];
+
+/// The columns of a row of this many fields; `id_at_16` decides what the one optional column of 17 or 20 is.
+/// Per row, not per file: settings change while a file grows, and a row must read the same in every copy of it.
+fn columns(count: usize, id_at_16: bool) -> Option<Vec<&'static str>> {
+    let id: &[&str] = match (count, id_at_16) {
+        (16 | 19, _) => &[],
+        (17 | 20, true) => &["uniqueid"],
+        (17 | 20, false) => &["userfield"],
+        (18 | 21, _) => &["uniqueid", "userfield"],
+        _ => return None,
+    };
+    let new: &[&str] = if count >= 19 { &["peeraccount", "linkedid", "sequence"] } else { &[] };
+    Some([BASE.as_slice(), id, new].concat())
+}
+
+fn fits(fields: &Fields<'_>) -> bool {
+    (16..=21).contains(&fields.len()) && is_time(&fields.get(START))
+}
+
+/// Whether answer, end and the two lengths stand where they should: a torn quote moves the columns behind it, and 16 to
+/// 21 columns are all possible, so that their number alone does not tell.
+fn is_in_place(fields: &Fields<'_>) -> bool {
+    let blank = |place| fields.get(place).trim().is_empty();
+    let time = |place| is_time(&fields.get(place)) || fields.get(place).starts_with("0000-00-00");
+    let seconds = |place| fields.get(place).trim().parse::<f64>().is_ok();
+    (10..=11).all(|place| blank(place) || time(place))
+        && (12..=13).all(|place| blank(place) || seconds(place))
+}
+
+fn is_call(fields: &Fields<'_>) -> bool {
+    let word = |place| fields.get(place).trim().to_ascii_uppercase();
+    let disposition = word(DISPOSITION);
+    fits(fields)
+        && is_in_place(fields)
+        // Every channel is named TECHNOLOGY/resource.
+        && fields.get(CHANNEL).contains('/')
+        && AMA_WORDS.contains(&word(AMA_FLAGS).as_str())
+        && CARD.dispositions.iter().any(|(word, _)| *word == disposition)
+        // `cdr_custom` as shipped begins with the caller id.
+        && !fields.get(0).contains('<')
+}
+
+/// What the head of a document shows, read with one separator.
+struct Seen {
+    separator: char,
+    rows: usize,
+    calls: usize,
+    counts: Vec<usize>,
+    survey: Survey,
+}
+
+fn look(head: &Head<'_>, encoding: Encoding, separator: char) -> Seen {
+    let mut rows = Delimited::new(Box::new(head.bytes), encoding, separator);
+    let mut seen = Seen { separator, rows: 0, calls: 0, counts: Vec::new(), survey: Survey::default() };
+    while let Ok(Some(piece)) = rows.read(&fits) {
+        let at = rows.position(0);
+        let cut_off = !head.complete && at.offset + at.length >= head.bytes.len() as u64;
+        if piece == Piece::Blank || cut_off {
+            continue;
+        }
+        seen.rows += 1;
+        let fields = rows.fields();
+        if piece == Piece::Record && is_call(&fields) {
+            seen.calls += 1;
+            if !seen.counts.contains(&fields.len()) {
+                seen.counts.push(fields.len());
+            }
+            seen.survey.add(&fields.get(START), epoch_of(&fields.get(16)));
+        }
+    }
+    seen
+}
+
+impl Format for CdrCsv {
+    fn card(&self) -> &'static Card {
+        &CARD
+    }
+
+    fn recognise(&self, head: &Head<'_>) -> Verdict {
+        let encoding = encoding::detect(head.bytes);
+        let best = [',', ';', '\t']
+            .into_iter()
+            .map(|separator| look(head, encoding, separator))
+            .max_by_key(|seen| (seen.calls, seen.separator == ','));
+        let Some(seen) = best.filter(|seen| seen.calls > 0 && seen.calls * 2 >= seen.rows) else {
+            return Verdict::refused(
+                "rows are not 16 to 21 columns with start in the 10th, seconds in the 13th and an outcome in the 15th",
+            );
+        };
+        let date_order = match seen.survey.order() {
+            Ok(order) => order,
+            Err(message) => return Verdict::Undecided { reason: Reason::DateOrderUnknown, message },
+        };
+        let counts: Vec<String> = seen.counts.iter().map(ToString::to_string).collect();
+        let generation = format!("{} columns", counts.join(", "));
+        let why = format!("{} of {} rows have the columns of cdr_csv: {generation}", seen.calls, seen.rows);
+        let separator = Some(seen.separator);
+        let minute = seen.survey.minute();
+        let dialect = Dialect { encoding, separator, date_order, minute, generation, ..Dialect::default() };
+        let certainty = if seen.calls == seen.rows { 90 } else { 70 };
+        Verdict::Claimed(Claim { certainty, why, dialect })
+    }
+
+    fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a> {
+        let rows = Delimited::new(input, dialect.encoding, dialect.separator.unwrap_or(','));
+        Box::new(Reader { rows, dialect: dialect.clone(), row: 0, layouts: Vec::new() })
+    }
+}
+
+struct Reader<'a> {
+    rows: Delimited<'a>,
+    dialect: Dialect,
+    row: u64,
+    layouts: Vec<((usize, bool), Arc<Layout>)>,
+}
+
+impl Reader<'_> {
+    fn record(&mut self) -> Row {
+        let position = self.rows.position(self.row);
+        let fields = self.rows.fields();
+        let count = fields.len();
+        let shape = (count, matches!(count, 17 | 20) && epoch_of(&fields.get(16)).is_some());
+        let known =
+            self.layouts.iter().find(|(known, _)| *known == shape).map(|(_, layout)| Arc::clone(layout));
+        let Some(layout) = known.or_else(|| layout_of(shape, &self.dialect)) else {
+            let message =
+                format!("{count} columns, cdr_csv writes 16 to 21; correct the row and send it again");
+            return Row::fault(position, Reason::ColumnsMismatch, message, self.rows.verbatim());
+        };
+        if self.layouts.iter().all(|(known, _)| *known != shape) {
+            self.layouts.push((shape, Arc::clone(&layout)));
+        }
+        if !is_in_place(&fields) {
+            let message = "the 11th to 14th columns hold no times and seconds, as if the columns before were \
+                           shifted (a torn quote, a comma without quotes); correct the row and send it again";
+            return Row::fault(position, Reason::ColumnsMismatch, message, self.rows.verbatim());
+        }
+        let mut record = RawRecord::new(layout, position);
+        fields.iter().for_each(|value| record.push(&value));
+        Row::Record(record)
+    }
+}
+
+fn layout_of((count, id_at_16): (usize, bool), dialect: &Dialect) -> Option<Arc<Layout>> {
+    let headers = columns(count, id_at_16)?.into_iter().map(str::to_owned);
+    Layout::new(&CARD, RowKind::Leg, headers, dialect.clone()).ok().map(Arc::new)
+}
+
+impl RowReader for Reader<'_> {
+    fn next_row(&mut self) -> Result<Option<Row>> {
+        let Some(piece) = self.rows.read(&fits)? else { return Ok(None) };
+        self.row += 1;
+        let position = self.rows.position(self.row);
+        Ok(Some(match piece {
+            Piece::Record => self.record(),
+            Piece::Blank => Row::Skipped { position, why: Skip::Blank },
+            Piece::Fault(reason) => Row::fault(position, reason, Piece::advice(reason), self.rows.verbatim()),
+        }))
+    }
+
+    fn verbatim(&self) -> &[u8] {
+        self.rows.verbatim()
+    }
+}

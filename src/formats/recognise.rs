@@ -1,0 +1,114 @@
+//! Asks every format about a document and lets the most certain one have it.
+//!
+//! Must never decide a tie or prefer a format by its place in the list: a wrong reader stores wrong calls.
+
+use super::{Claim, Format, Head, Verdict, all, by_id};
+use crate::record::delivery::printable;
+use crate::record::outcome::{Reason, Rejection};
+use crate::record::raw::Position;
+
+/// What one format thinks of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opinion {
+    /// Id of the format.
+    pub format: &'static str,
+    /// What it thinks.
+    pub verdict: Verdict,
+}
+
+/// Who reads a document, and why the others do not.
+pub struct Recognition {
+    /// Everybody asked, in the order of the list.
+    pub opinions: Vec<Opinion>,
+    /// The format that has it, or why none has.
+    pub chosen: Result<(&'static dyn Format, Claim), Box<Rejection>>,
+}
+
+/// Who reads this document. With `pinned` only that format is asked; it may still refuse.
+pub fn recognise(head: &Head<'_>, pinned: Option<&str>) -> Recognition {
+    let asked: Vec<&'static dyn Format> = match pinned {
+        None => all().to_vec(),
+        Some(id) => match by_id(id) {
+            Some(format) => vec![format],
+            None => return Recognition { opinions: Vec::new(), chosen: Err(Box::new(no_such_format(id))) },
+        },
+    };
+    let opinions: Vec<Opinion> = asked
+        .iter()
+        .map(|format| Opinion { format: format.card().id, verdict: format.recognise(head) })
+        .collect();
+    let chosen = choose(&asked, &opinions, pinned.is_some());
+    Recognition { opinions, chosen }
+}
+
+fn choose(
+    asked: &[&'static dyn Format],
+    opinions: &[Opinion],
+    pinned: bool,
+) -> Result<(&'static dyn Format, Claim), Box<Rejection>> {
+    let claims: Vec<(&'static dyn Format, &Claim)> = asked
+        .iter()
+        .zip(opinions)
+        .filter_map(|(format, opinion)| match &opinion.verdict {
+            Verdict::Claimed(claim) => Some((*format, claim)),
+            Verdict::Refused { .. } | Verdict::Undecided { .. } => None,
+        })
+        .collect();
+    let Some(best) = claims.iter().map(|(_, claim)| claim.certainty).max() else {
+        return Err(Box::new(nobody(opinions, pinned)));
+    };
+    let top: Vec<_> = claims.into_iter().filter(|(_, claim)| claim.certainty == best).collect();
+    match top.as_slice() {
+        [(format, claim)] => Ok((*format, (*claim).clone())),
+        tied => {
+            let names: Vec<&str> = tied.iter().map(|(format, _)| format.card().id).collect();
+            let message = format!(
+                "{} claim this document with the same certainty; pin one of them for the source (`format`), or give it to import (`--format`)",
+                names.join(" and ")
+            );
+            Err(Box::new(rejection(Reason::FormatAmbiguous, message)))
+        }
+    }
+}
+
+fn nobody(opinions: &[Opinion], pinned: bool) -> Rejection {
+    let undecided = opinions.iter().find_map(|opinion| match &opinion.verdict {
+        Verdict::Undecided { reason, message } => Some((opinion.format, *reason, message)),
+        Verdict::Claimed(_) | Verdict::Refused { .. } => None,
+    });
+    if let Some((format, reason, message)) = undecided {
+        return rejection(reason, format!("{format}: {message}"));
+    }
+    let whys: Vec<String> = opinions
+        .iter()
+        .filter_map(|opinion| match &opinion.verdict {
+            Verdict::Refused { why } => Some(format!("{}: {why}", opinion.format)),
+            Verdict::Claimed(_) | Verdict::Undecided { .. } => None,
+        })
+        .collect();
+    let advice = if pinned {
+        "remove the pinned format to let all formats look at it"
+    } else {
+        "if it holds calls, pin its format or ask for the format to be added; if not, send it elsewhere"
+    };
+    rejection(
+        Reason::FormatUnknown,
+        format!("no format claims this document ({}); {advice}", whys.join("; ")),
+    )
+}
+
+fn no_such_format(id: &str) -> Rejection {
+    let known: Vec<&str> = all().iter().map(|format| format.card().id).collect();
+    let message = format!(
+        "the pinned format \"{}\" does not exist; write one of {}",
+        printable(id.as_bytes()),
+        known.join(", ")
+    );
+    rejection(Reason::FormatUnknown, message)
+}
+
+/// A rejection of the document as a whole; its bytes are kept as the delivery's original.
+fn rejection(reason: Reason, message: String) -> Rejection {
+    let (position, verbatim) = (Position::default(), Vec::new());
+    Rejection { position, field: None, reason, message, verbatim }
+}

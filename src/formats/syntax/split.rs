@@ -1,0 +1,188 @@
+//! Splits one record into fields, resumable when a quoted field goes on in the next line.
+//!
+//! Must never change what is written: a field that begins with a quote but goes on behind the closing one
+//! (`"Name" <100>`, written raw by Grandstream and FreePBX) is kept whole with its quotes. The `csv` family of crates
+//! drops them, which is why the splitting is done here.
+
+use super::encoding::decode;
+use memchr::memchr;
+use std::borrow::Cow;
+
+const QUOTE: u8 = b'"';
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    None,
+    Plain,
+    Doubled,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: usize,
+    end: usize,
+    /// Place of the separator behind it.
+    stop: usize,
+    quotes: Quotes,
+}
+
+/// What splitting came to at the end of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Split {
+    Whole,
+    /// A quoted field is open.
+    Open,
+    /// What closes a quoted field cannot be its closing quote: the field was never closed.
+    Torn,
+}
+
+/// Splits records; keeps its room between them.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    spans: Vec<Span>,
+    at: usize,
+    open: Option<usize>,
+    doubled: bool,
+}
+
+impl Splitter {
+    pub(super) fn restart(&mut self) {
+        self.spans.clear();
+        self.at = 0;
+        self.open = None;
+        self.doubled = false;
+    }
+
+    /// Goes on splitting a record of which `bytes` are known; `line` is where its last line begins.
+    pub(super) fn feed(&mut self, bytes: &[u8], line: usize, separator: u8) -> Split {
+        loop {
+            if let Some(open) = self.open {
+                let Some(found) = memchr(QUOTE, &bytes[self.at..]) else {
+                    self.at = bytes.len();
+                    return Split::Open;
+                };
+                let quote = self.at + found;
+                if bytes.get(quote + 1) == Some(&QUOTE) {
+                    self.doubled = true;
+                    self.at = quote + 2;
+                    continue;
+                }
+                let blanks = bytes[quote + 1..].iter().take_while(|byte| **byte == b' ').count();
+                let behind = quote + 1 + blanks;
+                self.open = None;
+                if behind == bytes.len() || bytes[behind] == separator {
+                    let quotes = if self.doubled { Quotes::Doubled } else { Quotes::Plain };
+                    self.spans.push(Span { start: open + 1, end: quote, stop: behind, quotes });
+                    self.at = behind;
+                } else if open < line || (quote > open + 1 && bytes[quote - 1] == separator) {
+                    // `"a,"b"`: what looks like the closing quote opens the next field.
+                    return Split::Torn;
+                } else {
+                    self.at = behind + memchr(separator, &bytes[behind..]).unwrap_or(bytes.len() - behind);
+                    self.spans.push(Span { start: open, end: self.at, stop: self.at, quotes: Quotes::None });
+                }
+            } else if bytes.get(self.at) == Some(&QUOTE) {
+                self.open = Some(self.at);
+                self.doubled = false;
+                self.at += 1;
+                continue;
+            } else {
+                let start = self.at;
+                self.at += memchr(separator, &bytes[start..]).unwrap_or(bytes.len() - start);
+                self.spans.push(Span { start, end: self.at, stop: self.at, quotes: Quotes::None });
+            }
+            if self.at >= bytes.len() {
+                return Split::Whole;
+            }
+            self.at += 1;
+        }
+    }
+
+    pub(super) fn fields<'r>(&'r self, bytes: &'r [u8]) -> Fields<'r> {
+        Fields { bytes, text: std::str::from_utf8(bytes).ok(), spans: &self.spans }
+    }
+}
+
+/// The fields of one record.
+#[derive(Debug, Clone, Copy)]
+pub struct Fields<'r> {
+    bytes: &'r [u8],
+    text: Option<&'r str>,
+    spans: &'r [Span],
+}
+
+impl<'r> Fields<'r> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// A field without its quotes; empty when there is no such field.
+    pub fn get(&self, place: usize) -> Cow<'r, str> {
+        let Some(span) = self.spans.get(place) else { return Cow::Borrowed("") };
+        let text = self.between(span.start, span.end);
+        if span.quotes == Quotes::Doubled { Cow::Owned(text.replace("\"\"", "\"")) } else { text }
+    }
+
+    /// All fields.
+    pub fn iter(self) -> impl Iterator<Item = Cow<'r, str>> {
+        (0..self.len()).map(move |place| self.get(place))
+    }
+
+    /// Several fields as one text, as written, with quotes and separators.
+    pub fn joined(&self, first: usize, last: usize) -> Cow<'r, str> {
+        if first == last {
+            return self.get(first);
+        }
+        let start =
+            first.checked_sub(1).and_then(|before| self.spans.get(before)).map_or(0, |span| span.stop + 1);
+        self.spans.get(last).map_or(Cow::Borrowed(""), |span| self.between(start, span.stop))
+    }
+
+    fn between(&self, start: usize, end: usize) -> Cow<'r, str> {
+        // A record that is UTF-8 as a whole is checked once, not once per field.
+        match self.text.and_then(|text| text.get(start..end)) {
+            Some(text) => Cow::Borrowed(text),
+            None => decode(&self.bytes[start..end]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(line: &str) -> (Split, Vec<String>) {
+        let mut splitter = Splitter::default();
+        let end = splitter.feed(line.as_bytes(), 0, b',');
+        (end, splitter.fields(line.as_bytes()).iter().map(Cow::into_owned).collect())
+    }
+
+    #[test]
+    fn quotes_are_taken_off_only_where_they_enclose_the_field() {
+        let whole = |fields: &[&str]| (Split::Whole, fields.iter().map(ToString::to_string).collect());
+        assert_eq!(split("a,\"b,c\",d"), whole(&["a", "b,c", "d"]));
+        assert_eq!(split("\"\"\"Ann\"\" <1>\",x"), whole(&["\"Ann\" <1>", "x"]));
+        assert_eq!(split("\"Doe, Ann\" <1>,x"), whole(&["\"Doe, Ann\" <1>", "x"]));
+        assert_eq!(split("\"a\" ,b"), whole(&["a", "b"]));
+        assert_eq!(split("a,,"), whole(&["a", "", ""]));
+        assert_eq!(split("\"\""), whole(&[""]));
+        assert_eq!(split("\"a\"b\" <1>,c"), whole(&["\"a\"b\" <1>", "c"]));
+        assert_eq!(split("\"a,\"b\",c").0, Split::Torn);
+        assert_eq!(split("a,\"b"), (Split::Open, vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn joined_fields_keep_their_separators() {
+        let mut splitter = Splitter::default();
+        let line = b"Dial,SIP/1,60,\"x\",end";
+        assert_eq!(splitter.feed(line, 0, b','), Split::Whole);
+        assert_eq!(splitter.fields(line).joined(1, 3), "SIP/1,60,\"x\"");
+        assert_eq!(splitter.fields(line).joined(3, 3), "x");
+    }
+}

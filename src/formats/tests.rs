@@ -1,0 +1,345 @@
+//! Fixtures of all formats, and what must hold for every reader whatever it reads.
+//!
+//! `fixtures/formats/<format>/<scenario>.<ext>` beside `<scenario>.expected.json`; folder `none` holds documents that
+//! nobody may claim. `UPDATE_FIXTURES=1` writes the expected files anew, to be reviewed by eye.
+
+use super::{Format, Head, Row, Verdict, all, by_id, recognise};
+use crate::record::delivery::printable;
+use crate::record::document::{Dialect, RowKind};
+use crate::record::outcome::{Skip, VERBATIM_CAP};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::error::Error;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+type Tested = Result<(), Box<dyn Error>>;
+
+struct Fixture {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Fixture {
+    fn expected(&self) -> PathBuf {
+        self.path.with_extension("expected.json")
+    }
+
+    fn head(&self) -> Head<'_> {
+        head(&self.bytes)
+    }
+
+    fn chosen(&self) -> Option<(&'static dyn Format, Dialect)> {
+        recognise(&self.head(), None).chosen.ok().map(|(format, claim)| (format, claim.dialect))
+    }
+}
+
+fn head(bytes: &[u8]) -> Head<'_> {
+    let length = bytes.len().min(64 * 1024);
+    Head { bytes: &bytes[..length], complete: length == bytes.len(), name: "fixture" }
+}
+
+fn fixtures() -> Result<Vec<Fixture>, Box<dyn Error>> {
+    let mut found = Vec::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/formats");
+    for folder in std::fs::read_dir(root)? {
+        let folder = folder?.path();
+        if !folder.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(folder)? {
+            let path = file?.path();
+            if !path.to_string_lossy().ends_with(".expected.json") {
+                found.push(Fixture { bytes: std::fs::read(&path)?, path });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(found.len() > 60, "fixtures are missing");
+    Ok(found)
+}
+
+fn rows(format: &dyn Format, dialect: &Dialect, input: impl Read) -> std::io::Result<Vec<(Row, Vec<u8>)>> {
+    let mut reader = format.open(dialect, Box::new(input));
+    let mut all = Vec::new();
+    while let Some(row) = reader.next_row()? {
+        all.push((row, reader.verbatim().to_vec()));
+    }
+    Ok(all)
+}
+
+fn told(row: &Row) -> Value {
+    let at = row.position();
+    let place = json!([at.row, at.offset, at.length]);
+    match row {
+        Row::Record(record) => {
+            let fields: serde_json::Map<String, Value> =
+                record.columns().map(|(header, _, value)| (header.to_owned(), Value::from(value))).collect();
+            let kind = match record.layout.kind {
+                RowKind::Leg => "leg",
+                RowKind::Summary => "summary",
+            };
+            json!({ "place": place, "record": kind, "family": record.layout.family.name, "fields": fields })
+        }
+        Row::Skipped { why, .. } => json!({ "place": place, "skipped": format!("{why:?}") }),
+        Row::Fault(fault) => json!({
+            "place": place, "fault": fault.reason.code(), "message": fault.message, "verbatim": printable(&fault.verbatim),
+        }),
+    }
+}
+
+fn story(fixture: &Fixture) -> Result<Value, Box<dyn Error>> {
+    Ok(match recognise(&fixture.head(), None).chosen {
+        Err(rejection) => json!({ "rejected": rejection.reason.code(), "message": rejection.message }),
+        Ok((format, claim)) => {
+            let rows = rows(format, &claim.dialect, fixture.bytes.as_slice())?;
+            let rows: Vec<Value> = rows.iter().map(|(row, _)| told(row)).collect();
+            json!({
+                "format": format.card().id, "certainty": claim.certainty, "why": claim.why, "dialect": claim.dialect,
+                "rows": rows,
+            })
+        }
+    })
+}
+
+#[test]
+fn every_fixture_reads_as_expected() -> Tested {
+    for fixture in fixtures()? {
+        let story = story(&fixture)?;
+        if std::env::var_os("UPDATE_FIXTURES").is_some() {
+            std::fs::write(fixture.expected(), serde_json::to_string_pretty(&story)? + "\n")?;
+        }
+        let expected: Value = serde_json::from_slice(&std::fs::read(fixture.expected())?)?;
+        assert_eq!(story, expected, "{}", fixture.path.display());
+        let folder = fixture.path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        if story.get("rejected").is_none() {
+            assert_eq!(story["format"].as_str(), folder, "{}", fixture.path.display());
+        }
+        if folder == Some("none") {
+            assert!(story.get("rejected").is_some(), "{}", fixture.path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Rows ascend, and every position holds the row's bytes.
+fn assert_in_place(rows: &[(Row, Vec<u8>)], bytes: &[u8]) {
+    for (number, (row, verbatim)) in rows.iter().enumerate() {
+        let at = row.position();
+        assert_eq!(at.row, number as u64 + 1);
+        let start = usize::try_from(at.offset).expect("offsets of a test fit");
+        let length = usize::try_from(at.length).expect("lengths of a test fit").min(VERBATIM_CAP);
+        assert_eq!(&bytes[start..start + length], verbatim, "row {}", at.row);
+        if let Row::Fault(fault) = row {
+            assert_eq!(&fault.verbatim, verbatim, "row {}", at.row);
+        }
+    }
+}
+
+#[test]
+fn cutting_a_document_changes_no_row_before_the_cut() -> Tested {
+    for fixture in fixtures()? {
+        let Some((format, dialect)) = fixture.chosen() else { continue };
+        let whole = rows(format, &dialect, fixture.bytes.as_slice())?;
+        assert_in_place(&whole, &fixture.bytes);
+        for cut in 0..fixture.bytes.len().min(12_000) {
+            let bytes = &fixture.bytes[..cut];
+            let part = rows(format, &dialect, bytes)?;
+            assert_in_place(&part, bytes);
+            if cut % 13 == 0 {
+                recognise(&head(bytes), None);
+            }
+            // A line is complete only with its end, which may be two bytes of two.
+            let ended = |row: &Row| row.position().offset + row.position().length + 4 <= cut as u64;
+            for (before, after) in whole.iter().take_while(|(row, _)| ended(row)).zip(&part) {
+                // Whether a summary stands alone is decided by the rows behind it.
+                let alone = matches!(before.0, Row::Skipped { why: Skip::Summary, .. })
+                    && matches!(&after.0, Row::Record(record) if record.layout.kind == RowKind::Summary);
+                assert!(
+                    alone || before == after,
+                    "{} cut at {cut}: {before:?} {after:?}",
+                    fixture.path.display()
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives a document in pieces of the given sizes, again and again.
+struct Pieces<'a> {
+    bytes: &'a [u8],
+    sizes: Vec<usize>,
+    turn: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let size = self.sizes[self.turn % self.sizes.len()].min(into.len()).min(self.bytes.len());
+        self.turn += 1;
+        into[..size].copy_from_slice(&self.bytes[..size]);
+        self.bytes = &self.bytes[size..];
+        Ok(size)
+    }
+}
+
+#[test]
+fn the_size_of_reads_changes_nothing() -> Tested {
+    for fixture in fixtures()? {
+        let Some((format, dialect)) = fixture.chosen() else { continue };
+        let whole = rows(format, &dialect, fixture.bytes.as_slice())?;
+        for sizes in [vec![1], vec![2], vec![3, 1], vec![7, 64, 1]] {
+            let pieces = Pieces { bytes: &fixture.bytes, sizes, turn: 0 };
+            assert_eq!(rows(format, &dialect, pieces)?, whole, "{}", fixture.path.display());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pinned_format_is_asked_alone_and_may_refuse() {
+    let pinned = recognise(&head(b"a,b\n1,2\n"), Some("asterisk-cdr-csv"));
+    assert_eq!(pinned.opinions.len(), 1);
+    assert!(matches!(&pinned.opinions[0].verdict, Verdict::Refused { .. }));
+    assert!(pinned.chosen.is_err());
+    let unknown = recognise(&head(b"a,b\n1,2\n"), Some("asterisk"));
+    assert!(unknown.chosen.is_err_and(|rejection| rejection.message.contains("asterisk-cdr-csv")));
+}
+
+#[test]
+fn cards_are_consistent() {
+    for format in all() {
+        let card = format.card();
+        assert_eq!(by_id(card.id).map(|found| found.card().id), Some(card.id));
+        for (header, _) in card.headers {
+            assert_eq!(*header, crate::record::card::normal_header(header), "{}", card.id);
+        }
+        let words = card
+            .dispositions
+            .iter()
+            .map(|(word, _)| word)
+            .chain(card.directions.iter().map(|(word, _)| word));
+        for word in words {
+            assert_eq!(*word, word.to_uppercase(), "{}", card.id);
+        }
+        assert!(card.families.iter().any(|family| family.minute), "{}", card.id);
+    }
+}
+
+/// A document of `rows` copies of a row, made while it is read.
+fn repeated(before: &'static [u8], row: &'static [u8], rows: usize, after: &'static [u8]) -> impl Read {
+    let middle = std::iter::repeat_n(row, rows);
+    std::iter::once(before).chain(middle).chain([after]).fold(
+        Box::new(std::io::empty()) as Box<dyn Read>,
+        |all, next| {
+            if next.is_empty() { all } else { Box::new(all.chain(next)) }
+        },
+    )
+}
+
+#[test]
+fn one_long_line_harms_no_other() -> Tested {
+    let format = by_id("asterisk-cdr-csv").ok_or("the format is listed")?;
+    let row = b"\"\",\"100\",\"200\",\"from-internal\",\"\",\"SIP/100-1\",\"\",\"Dial\",\"\",\"2026-03-02 10:00:00\",,\"2026-03-02 10:00:05\",5,0,\"NO ANSWER\",\"DOCUMENTATION\"\n";
+    let long = std::io::repeat(b'x').take(5 * 1024 * 1024);
+    let quoted = std::io::repeat(b'\n').take(2 * 1024 * 1024);
+    let document = row
+        .as_slice()
+        .chain(long)
+        .chain(b"\n".as_slice())
+        .chain(row.as_slice())
+        .chain(b"\"open\n".as_slice())
+        .chain(row.as_slice())
+        .chain(quoted);
+    let mut reader = format.open(&Dialect::default(), Box::new(document));
+    let mut seen = Vec::new();
+    while let Some(row) = reader.next_row()? {
+        match row {
+            Row::Record(_) => seen.push("record"),
+            Row::Fault(fault) => seen.push(fault.reason.code()),
+            Row::Skipped { .. } => {}
+        }
+        assert!(reader.verbatim().len() <= VERBATIM_CAP);
+    }
+    assert_eq!(seen, ["record", "record_too_long", "record", "quote_unbalanced", "record"]);
+    Ok(())
+}
+
+#[test]
+fn a_long_object_harms_no_other() -> Tested {
+    let format = by_id("grandstream-cdrapi-json").ok_or("the format is listed")?;
+    let leg = br#"{"AcctId":"7","src":"100","dst":"200","start":"2026-03-02 10:00:00"},"#;
+    let long = br#"{"AcctId":"8","src":""#
+        .chain(std::io::repeat(b'x').take(5 * 1024 * 1024))
+        .chain(br#"","dst":"200","start":"2026-03-02 10:00:00"},"#.as_slice());
+    let many = repeated(
+        b"",
+        br#"{"AcctId":"9","src":"100","dst":"200","start":"2026-03-02 10:00:00"}, "#,
+        50,
+        b"]}",
+    );
+    let document = br#"{"cdr_root":["#.chain(leg.as_slice()).chain(long).chain(many);
+    let seen: Vec<Row> =
+        rows(format, &Dialect::default(), document)?.into_iter().map(|(row, _)| row).collect();
+    assert_eq!(seen.len(), 52);
+    let faults: Vec<u64> =
+        seen.iter().filter(|row| matches!(row, Row::Fault(_))).map(|row| row.position().row).collect();
+    assert_eq!(faults, [2]);
+    assert!(seen[1].position().length > 5 * 1024 * 1024);
+    Ok(())
+}
+
+/// Bytes that look like rows often enough to reach the readers' corners.
+fn scraps() -> impl Strategy<Value = Vec<u8>> {
+    let scrap = prop_oneof![
+        prop::sample::select(vec![
+            b"\"".to_vec(),
+            b"\"\"".to_vec(),
+            b",".to_vec(),
+            b"\n".to_vec(),
+            b"\r\n".to_vec(),
+            b"\r".to_vec(),
+            b"{".to_vec(),
+            b"}".to_vec(),
+            b"[".to_vec(),
+            b"]".to_vec(),
+            b":".to_vec(),
+            b"null".to_vec(),
+            b"\\".to_vec(),
+            b"\\u12".to_vec(),
+            b"\0".to_vec(),
+            vec![0xEF, 0xBB, 0xBF],
+            b"\"AcctId\":\"1\",\"src\":\"1\",\"dst\":\"2\",\"start\":\"2026-03-02 10:00:00\"".to_vec(),
+            b"Caller Number,Callee Number,Start Time\n".to_vec(),
+            b"CDR,Session,Caller Number,Callee Number,Start Time\n".to_vec(),
+            b"main_cdr,s1,1,2,2026-03-02 10:00:00\n".to_vec(),
+            b"sub_cdr,s1,1,2,2026-03-02 10:00:00\n".to_vec(),
+            b"AcctId,src,dst,clid,lastdata,start,disposition\n".to_vec(),
+            b"1,2,3,4 <5>,a,b,2026-03-02 10:00:00,BUSY\n".to_vec(),
+            b"\"\",1,2,c,\"\"\"N\"\" <1>\",d,e,f,g,2026-03-02 10:00:00,,,1,0,BUSY,3\n".to_vec(),
+        ]),
+        prop::collection::vec(any::<u8>(), 0..4),
+    ];
+    prop::collection::vec(scrap, 0..40).prop_map(|scraps| scraps.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_read_has_its_place(bytes in scraps(), sizes in prop::collection::vec(1_usize..50, 1..5), wide in 0..3) {
+        recognise(&head(&bytes), None);
+        let encoding = [crate::record::document::Encoding::Utf8, crate::record::document::Encoding::Utf16Le, crate::record::document::Encoding::Utf16Be]
+            [usize::try_from(wide).expect("one of three")];
+        for format in all() {
+            for generation in ["", "one leg per value"] {
+                let dialect = Dialect { encoding, generation: generation.to_owned(), ..Dialect::default() };
+                let whole = rows(*format, &dialect, bytes.as_slice()).expect("memory cannot fail");
+                assert_in_place(&whole, &bytes);
+                let pieces = Pieces { bytes: &bytes, sizes: sizes.clone(), turn: 0 };
+                let pieced = rows(*format, &dialect, pieces).expect("memory cannot fail");
+                prop_assert_eq!(&whole, &pieced);
+            }
+        }
+    }
+}

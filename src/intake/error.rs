@@ -1,0 +1,172 @@
+//! What can go wrong at the door, in words that say what to do next. Paths are made printable; nothing of a body is
+//! ever in a message.
+
+use crate::record::delivery::{DeliveryId, printable};
+use crate::record::outcome::Actor;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Why the door refused or could not work.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// `spool.db` cannot be used.
+    #[error("the spool database {path} cannot be used: {source}; check its disk and permissions")]
+    Database {
+        /// Its path, printable.
+        path: String,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
+    /// `spool.db` has another layout.
+    #[error(
+        "the spool database {path} cannot be brought to this version's layout: {source}; \
+             start the version that last ran here, or a newer one"
+    )]
+    Layout {
+        /// Its path, printable.
+        path: String,
+        /// What was wrong.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// `spool.db` holds something that this program never writes.
+    #[error(
+        "the spool database {path} holds an unreadable {what} for delivery {id}; restore it from a backup"
+    )]
+    Damaged {
+        /// Its path, printable.
+        path: String,
+        /// Which column.
+        what: &'static str,
+        /// Of which delivery, printable.
+        id: String,
+    },
+    /// A file or folder operation failed.
+    #[error("cannot {action} {path}: {source}; check its permissions and its disk")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what, printable.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The disk reserve would be touched.
+    #[error(
+        "no room: the disk of {path} must keep {reserve} bytes free and has {free}, the delivery needs {needed}; \
+             free at least {missing} bytes, it is then received by itself"
+    )]
+    NoRoom {
+        /// The state directory, printable.
+        path: String,
+        /// Bytes that stay free.
+        reserve: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that the delivery needs.
+        needed: u64,
+        /// Bytes to free.
+        missing: u64,
+    },
+    /// The file cannot be renamed into the claim folder.
+    #[error(
+        "{path} cannot be moved into the claim folder: {source}; let the daemon write its folder, \
+             or set keep = true so that it is copied"
+    )]
+    ClaimRefused {
+        /// The file, printable.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A symbolic link, pipe, device, socket or folder.
+    #[error("{path} is no regular file and is left alone; send the file itself")]
+    NotRegular {
+        /// The path, printable.
+        path: String,
+    },
+    /// The file was gone before it could be taken.
+    #[error("{path} vanished before it could be taken; nothing to do, unless nobody moved it")]
+    Vanished {
+        /// The path, printable.
+        path: String,
+    },
+    /// The file was written while it was copied.
+    #[error("{path} changed while it was copied; it is taken again when its writer is done")]
+    ChangedWhileCopied {
+        /// The path, printable.
+        path: String,
+    },
+    /// Neither spool nor archive know the delivery.
+    #[error(
+        "delivery {id} is neither in the spool nor in the archive; `cdrd deliveries` lists the known ones"
+    )]
+    UnknownDelivery {
+        /// The delivery.
+        id: DeliveryId,
+    },
+    /// The durable copy was removed by somebody else.
+    #[error("the body of delivery {id} is gone from {path}; put the file back there")]
+    BodyGone {
+        /// The delivery.
+        id: DeliveryId,
+        /// Where it was, printable.
+        path: String,
+    },
+    /// An archived original does not read back.
+    #[error("the archived original {path} is damaged: {what}; restore it from a backup")]
+    DamagedOriginal {
+        /// Its path, printable.
+        path: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+impl IntakeError {
+    /// Who must act.
+    pub fn actor(&self) -> Actor {
+        match self {
+            Self::Database { source, .. } => database_actor(source),
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Actor::Broken,
+                _ => Actor::Transient,
+            },
+            Self::NoRoom { .. }
+            | Self::Vanished { .. }
+            | Self::ChangedWhileCopied { .. }
+            | Self::ClaimRefused { .. } => Actor::Transient,
+            Self::NotRegular { .. } => Actor::Rejected,
+            Self::Layout { .. }
+            | Self::Damaged { .. }
+            | Self::UnknownDelivery { .. }
+            | Self::BodyGone { .. }
+            | Self::DamagedOriginal { .. } => Actor::Broken,
+        }
+    }
+
+    pub(super) fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: shown(path), source: source.into() }
+    }
+}
+
+/// A path as text for messages.
+pub(super) fn shown(path: &Path) -> String {
+    printable(path.as_os_str().as_bytes())
+}
+
+/// A busy, full or failing disk may get better; a malformed or foreign file will not.
+fn database_actor(error: &sqlx::Error) -> Actor {
+    match error {
+        sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Actor::Transient,
+        sqlx::Error::Database(database) => {
+            let primary = database.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
+            // SQLITE_BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN
+            match primary {
+                Some(5 | 6 | 7 | 10 | 13 | 14) => Actor::Transient,
+                _ => Actor::Broken,
+            }
+        }
+        _ => Actor::Broken,
+    }
+}

@@ -1,0 +1,196 @@
+//! After a crash: every half step is finished or undone, and nothing is left behind.
+
+use super::durable::{self, Stamp};
+use super::{Intake, IntakeError, archive};
+use crate::record::delivery::DeliveryId;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// What recovery found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Deliveries that wait now.
+    pub waiting: u64,
+    /// Of these, the ones that were being read.
+    pub interrupted: u64,
+    /// Claims that were finished: the file had been moved.
+    pub claims_finished: u64,
+    /// Claims that were undone: the file is still where its sender put it.
+    pub claims_undone: u64,
+    /// Half or orphaned files that were removed.
+    pub swept: u64,
+}
+
+impl Recovered {
+    /// Whether the last process was cut off in the middle of something.
+    pub const fn cut_off(&self) -> bool {
+        self.interrupted + self.claims_finished + self.claims_undone + self.swept > 0
+    }
+}
+
+impl Intake {
+    /// Finishes or undoes what a crash left half done. Call it once after opening, with the state directory locked and
+    /// before any source runs.
+    pub fn recover(&self) -> Result<Recovered, IntakeError> {
+        let mut recovered = Recovered::default();
+        let claims: Vec<(String, Vec<u8>)> = self.block_on(async {
+            sqlx::query_as(
+                "SELECT id, body_path FROM receipt WHERE state = 'claiming' AND body_path IS NOT NULL",
+            )
+            .fetch_all(&self.0.pool)
+            .await
+        })?;
+        for (id, target) in claims {
+            if self.settle_claim(&id, &PathBuf::from(OsString::from_vec(target)))? {
+                recovered.claims_finished += 1;
+            } else {
+                recovered.claims_undone += 1;
+            }
+        }
+        recovered.swept += self.remove_leftovers()?;
+        recovered.swept += self.sweep_spool()?;
+        recovered.swept += self.sweep_originals()?;
+        (recovered.interrupted, recovered.waiting) = self.block_on(async {
+            let interrupted = sqlx::query("UPDATE receipt SET state = 'waiting' WHERE state = 'reading'")
+                .execute(&self.0.pool)
+                .await?
+                .rows_affected();
+            let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM receipt WHERE state = 'waiting'")
+                .fetch_one(&self.0.pool)
+                .await?;
+            Ok((interrupted, waiting.cast_unsigned()))
+        })?;
+        self.announce_work();
+        Ok(recovered)
+    }
+
+    /// The same for single deliveries of calls that failed in this process. What cannot be settled now is tried at the
+    /// next call: one source's broken folder must not shut the door for the others.
+    pub(super) fn settle_earlier(&self) {
+        let ids = std::mem::take(&mut *super::locked(&self.0.unsettled));
+        for id in ids {
+            if let Err(error) = self.settle(id) {
+                tracing::warn!(delivery = %id, %error, "a delivery could not be settled and is tried again");
+                super::locked(&self.0.unsettled).push(id);
+            }
+        }
+    }
+
+    fn settle(&self, id: DeliveryId) -> Result<(), IntakeError> {
+        let state: Option<(String, Option<Vec<u8>>)> = self.block_on(async {
+            sqlx::query_as("SELECT state, body_path FROM receipt WHERE id = ?")
+                .bind(id.to_string())
+                .fetch_optional(&self.0.pool)
+                .await
+        })?;
+        match state {
+            None => {
+                durable::unlink(&self.spool_path(id))?;
+            }
+            Some((state, Some(target))) if state == "claiming" => {
+                if self.settle_claim(&id.to_string(), &PathBuf::from(OsString::from_vec(target)))? {
+                    self.announce_work();
+                }
+            }
+            Some(_) => self.announce_work(),
+        }
+        Ok(())
+    }
+
+    /// A claimed file that reached its target waits; else the claim is forgotten, because the file is still where the
+    /// sender put it (or in the claim folder of a disk that is not mounted now: its source hands it in when it finds it).
+    fn settle_claim(&self, id: &str, target: &std::path::Path) -> Result<bool, IntakeError> {
+        let stamp = match durable::open_regular(target) {
+            Ok((file, stamp)) => {
+                durable::sync_file(&file, target)?;
+                durable::sync_folder(&durable::folder_of(target))?;
+                Some(stamp)
+            }
+            Err(IntakeError::Vanished { .. } | IntakeError::NotRegular { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        self.block_on(async {
+            match stamp {
+                Some(Stamp { bytes, device, inode, mtime_ns }) => {
+                    sqlx::query(
+                        "UPDATE receipt SET state = 'waiting', bytes = ?, device = ?, inode = ?, mtime_ns = ?
+                         WHERE id = ? AND state = 'claiming'",
+                    )
+                    .bind(bytes.cast_signed())
+                    .bind(device.cast_signed())
+                    .bind(inode.cast_signed())
+                    .bind(mtime_ns)
+                    .bind(id)
+                    .execute(&self.0.pool)
+                    .await
+                }
+                None => {
+                    sqlx::query("DELETE FROM receipt WHERE id = ? AND state = 'claiming'")
+                        .bind(id)
+                        .execute(&self.0.pool)
+                        .await
+                }
+            }
+        })?;
+        Ok(stamp.is_some())
+    }
+
+    /// Bodies of retired deliveries.
+    fn remove_leftovers(&self) -> Result<u64, IntakeError> {
+        let paths: Vec<Vec<u8>> = self.block_on(async {
+            sqlx::query_scalar("SELECT path FROM leftover").fetch_all(&self.0.pool).await
+        })?;
+        let mut folders = BTreeSet::new();
+        let mut removed = 0;
+        for path in paths {
+            let path = PathBuf::from(OsString::from_vec(path));
+            removed += u64::from(durable::unlink(&path)?);
+            folders.insert(durable::folder_of(&path));
+        }
+        durable::sync_folders(&folders)?;
+        self.block_on(async { sqlx::query("DELETE FROM leftover").execute(&self.0.pool).await })?;
+        super::locked(&self.0.unlinked).clear();
+        Ok(removed)
+    }
+
+    /// Spool files without a receipt: half ones, and whole ones that were never acknowledged.
+    fn sweep_spool(&self) -> Result<u64, IntakeError> {
+        let known: HashSet<String> = self
+            .block_on(async {
+                sqlx::query_scalar("SELECT id FROM receipt WHERE body_kind = 'spool'")
+                    .fetch_all(&self.0.pool)
+                    .await
+            })?
+            .into_iter()
+            .collect();
+        let folder = self.0.state_dir.join("spool");
+        let mut swept = 0;
+        let entries = std::fs::read_dir(&folder).map_err(|error| IntakeError::io("list", &folder, error))?;
+        for entry in entries {
+            let entry = entry.map_err(|error| IntakeError::io("list", &folder, error))?;
+            let name = entry.file_name();
+            if !name.to_str().is_some_and(|name| known.contains(name)) {
+                swept += u64::from(durable::unlink(&entry.path())?);
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Half originals: only deliveries that are not yet retired can have one.
+    fn sweep_originals(&self) -> Result<u64, IntakeError> {
+        let ids: Vec<String> = self.block_on(async {
+            sqlx::query_scalar("SELECT id FROM receipt WHERE state <> 'claiming'")
+                .fetch_all(&self.0.pool)
+                .await
+        })?;
+        let mut swept = 0;
+        for text in ids {
+            let id: DeliveryId = text.parse().map_err(|_| self.damaged("id", &text))?;
+            let path = archive::part_of(&archive::path_of(&self.0.state_dir, id));
+            swept += u64::from(durable::unlink(&path)?);
+        }
+        Ok(swept)
+    }
+}

@@ -1,0 +1,225 @@
+//! Retiring: the archive is linked, the receipt forgotten, the body unlinked, each step repeatable after a crash.
+//!
+//! Must never remove the last copy of a body: the original is in place and flushed before the receipt goes.
+
+use super::archive::{self, OriginalWriter, SealedOriginal};
+use super::durable::{self, Stamp};
+use super::spool::{self, Row};
+use super::{Intake, IntakeError, seen};
+use crate::crash_point;
+use crate::record::delivery::DeliveryId;
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// How a delivery ended.
+#[derive(Debug)]
+pub struct Retirement {
+    /// The archive written while it was read. Without one (the store had it done before a crash) intake writes it from
+    /// the body, unless the body was seen before or is archived already.
+    pub original: Option<SealedOriginal>,
+    /// BLAKE3 of the body, where reading it told.
+    pub content_hash: Option<[u8; 32]>,
+    /// Whether it ended without any rejection, so that the same bytes need not be read again.
+    pub clean: bool,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What the transaction of a retirement needs to know.
+struct Ending {
+    id: DeliveryId,
+    row: Row,
+    hash: Option<[u8; 32]>,
+    clean: bool,
+    at: Timestamp,
+    leaves: Leaves,
+}
+
+/// What becomes of the body's file.
+enum Leaves {
+    Nothing,
+    /// It is removed.
+    File(PathBuf),
+    /// Its writer went on after the last look: what it is now comes in as a delivery of its own.
+    Again(PathBuf, Stamp),
+}
+
+impl Intake {
+    /// Ends a delivery. Doing it again is harmless.
+    pub fn retire(&self, id: DeliveryId, retirement: Retirement) -> Result<(), IntakeError> {
+        self.retire_all(vec![(id, retirement)])
+    }
+
+    /// Ends deliveries that share their flushes.
+    pub fn retire_all(&self, ended: Vec<(DeliveryId, Retirement)>) -> Result<(), IntakeError> {
+        let mut endings = Vec::with_capacity(ended.len());
+        let mut folders = BTreeSet::new();
+        for (id, retirement) in ended {
+            endings.extend(self.link_original(id, retirement, &mut folders)?);
+        }
+        durable::sync_folders(&folders)?;
+        crash_point::reached("retire-linked");
+        let unlinked = std::mem::take(&mut *super::locked(&self.0.unlinked));
+        let forgotten = self.block_on(forget(&self.0.pool, &endings, &unlinked));
+        if forgotten.is_err() {
+            super::locked(&self.0.unlinked).extend(unlinked);
+        }
+        forgotten?;
+        crash_point::reached("retire-forgotten");
+        let mut folders = BTreeSet::new();
+        let mut done = Vec::new();
+        for ending in &endings {
+            match &ending.leaves {
+                Leaves::Nothing => {}
+                Leaves::File(path) => {
+                    durable::unlink(path)?;
+                    folders.insert(durable::folder_of(path));
+                    done.push(path.as_os_str().as_bytes().to_vec());
+                }
+                Leaves::Again(..) => {
+                    tracing::warn!(delivery = %ending.id, source = ending.row.source,
+                        "the file was written after it had been read; it is read again as a new delivery");
+                    self.announce_work();
+                }
+            }
+        }
+        durable::sync_folders(&folders)?;
+        super::locked(&self.0.unlinked).extend(done);
+        crash_point::reached("retire-unlinked");
+        Ok(())
+    }
+
+    /// Brings the original into place. `None` when the delivery is retired already.
+    fn link_original(
+        &self,
+        id: DeliveryId,
+        retirement: Retirement,
+        folders: &mut BTreeSet<PathBuf>,
+    ) -> Result<Option<Ending>, IntakeError> {
+        let Some(row) = self.find_receipt(id)? else {
+            if let Some(sealed) = retirement.original {
+                durable::unlink(&sealed.part)?;
+            }
+            return Ok(None);
+        };
+        let path = archive::path_of(&self.0.state_dir, id);
+        let mut hash = retirement.content_hash.or_else(|| row.hash());
+        let sealed = match retirement.original {
+            Some(sealed) => Some(sealed),
+            None if row.repeat_of.is_some() || durable::stamp(&path)?.is_some() => None,
+            None => self.archive_body(id)?.map(|(sealed, computed)| {
+                hash = Some(computed);
+                sealed
+            }),
+        };
+        if let Some(sealed) = sealed {
+            std::fs::rename(&sealed.part, &path)
+                .map_err(|error| IntakeError::io("rename", &sealed.part, error))?;
+            folders.insert(durable::folder_of(&path));
+        }
+        let leaves = match row.path() {
+            None => Leaves::Nothing,
+            Some(body) if row.is_claimed() => match durable::stamp(&body)? {
+                Some(now) if !row.is_unchanged(&now) => Leaves::Again(body, now),
+                Some(_) => Leaves::File(body),
+                None => Leaves::Nothing,
+            },
+            Some(body) => Leaves::File(body),
+        };
+        Ok(Some(Ending { id, row, hash, clean: retirement.clean, at: retirement.at, leaves }))
+    }
+
+    /// Writes the original from the body.
+    fn archive_body(&self, id: DeliveryId) -> Result<Option<(SealedOriginal, [u8; 32])>, IntakeError> {
+        let mut body = match self.open_original(id) {
+            Ok(body) => body,
+            Err(IntakeError::BodyGone { path, .. }) => {
+                // Its rows are stored; only the bytes are lost, by somebody else's hand, and nothing brings them back.
+                tracing::error!(delivery = %id, path, "the body is gone before it was archived; no original is kept");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut writer: OriginalWriter = self.original(id)?;
+        let path = archive::path_of(&self.0.state_dir, id);
+        let mut hasher = blake3::Hasher::new();
+        let mut step = vec![0; 128 * 1024];
+        loop {
+            let read =
+                body.read(&mut step).map_err(|error| IntakeError::io("read the body for", &path, error))?;
+            if read == 0 {
+                break;
+            }
+            hasher.update(&step[..read]);
+            std::io::Write::write_all(&mut writer, &step[..read])
+                .map_err(|error| IntakeError::io("write", &path, error))?;
+        }
+        Ok(Some((writer.finish()?, *hasher.finalize().as_bytes())))
+    }
+}
+
+/// The transaction: what was seen is noted, receipts and inline bodies go, files to unlink are written down.
+async fn forget(
+    pool: &sqlx::SqlitePool,
+    endings: &[Ending],
+    unlinked: &[Vec<u8>],
+) -> Result<(), sqlx::Error> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    for path in unlinked {
+        sqlx::query("DELETE FROM leftover WHERE path = ?")
+            .bind(path.as_slice())
+            .execute(&mut *transaction)
+            .await?;
+    }
+    for ending in endings {
+        let row = &ending.row;
+        // What a repeat repeats stays noted under the first delivery, which has the original.
+        if let Some(hash) = ending.hash.filter(|_| ending.clean && row.repeat_of.is_none()) {
+            let bytes = row.bytes.cast_unsigned();
+            seen::note(&mut transaction, row.key(), &hash, bytes, ending.id, ending.at).await?;
+        }
+        match &ending.leaves {
+            Leaves::Nothing => {}
+            Leaves::File(path) => {
+                sqlx::query("INSERT OR IGNORE INTO leftover (path) VALUES (?)")
+                    .bind(path.as_os_str().as_bytes())
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            Leaves::Again(path, now) => receive_again(&mut transaction, ending, path, now).await?,
+        }
+        for statement in ["DELETE FROM body WHERE id = ?", "DELETE FROM receipt WHERE id = ?"] {
+            sqlx::query(statement).bind(&row.id).execute(&mut *transaction).await?;
+        }
+    }
+    transaction.commit().await
+}
+
+async fn receive_again(
+    connection: &mut sqlx::SqliteConnection,
+    ending: &Ending,
+    path: &std::path::Path,
+    now: &Stamp,
+) -> Result<(), sqlx::Error> {
+    let id = DeliveryId::new(ending.at, ulid::Ulid::new().random());
+    sqlx::query(
+        "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format, time_zone,
+             reading, bytes, body_kind, body_path, device, inode, mtime_ns, original_path)
+         SELECT ?, 'waiting', origin, source, account, peer, name, ?, pinned_format, time_zone, reading,
+             ?, body_kind, ?, ?, ?, ?, original_path FROM receipt WHERE id = ?",
+    )
+    .bind(id.to_string())
+    .bind(spool::moment(ending.at))
+    .bind(now.bytes.cast_signed())
+    .bind(path.as_os_str().as_bytes())
+    .bind(now.device.cast_signed())
+    .bind(now.inode.cast_signed())
+    .bind(now.mtime_ns)
+    .bind(&ending.row.id)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

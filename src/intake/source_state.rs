@@ -1,0 +1,100 @@
+//! The health of each source, written when it changes, so that `status` also tells it while no daemon runs.
+
+use super::spool::{moment, parse_moment};
+use super::{Intake, IntakeError};
+use jiff::Timestamp;
+
+/// How a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names are the public words")]
+pub enum SourceHealth {
+    Ok,
+    Late,
+    Retrying,
+    Stopped,
+    Off,
+}
+
+impl SourceHealth {
+    const ALL: [Self; 5] = [Self::Ok, Self::Late, Self::Retrying, Self::Stopped, Self::Off];
+
+    /// The word in the table.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Late => "late",
+            Self::Retrying => "retrying",
+            Self::Stopped => "stopped",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// A row of `source_state`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceState {
+    /// Source.
+    pub source: String,
+    /// Health.
+    pub health: SourceHealth,
+    /// What a person should know; empty when there is nothing.
+    pub message: String,
+    /// Since when it has this health.
+    pub since: Timestamp,
+    /// When health or message last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Intake {
+    /// Notes the health of a source. Writes only what changed.
+    pub fn set_source_state(
+        &self,
+        source: &str,
+        health: SourceHealth,
+        message: &str,
+    ) -> Result<(), IntakeError> {
+        let now = moment(Timestamp::now());
+        self.block_on(async {
+            sqlx::query(
+                "INSERT INTO source_state (source, health, message, since, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
+                 ON CONFLICT (source) DO UPDATE SET
+                     since = CASE WHEN health = excluded.health THEN since ELSE excluded.since END,
+                     health = excluded.health, message = excluded.message, updated_at = excluded.updated_at
+                 WHERE health <> excluded.health OR message <> excluded.message",
+            )
+            .bind(source)
+            .bind(health.word())
+            .bind(message)
+            .bind(&now)
+            .execute(&self.0.pool)
+            .await?;
+            Ok(())
+        })
+    }
+
+    /// The health of every source that ever ran, by name.
+    pub fn source_states(&self) -> Result<Vec<SourceState>, IntakeError> {
+        let rows: Vec<(String, String, String, String, String)> = self.block_on(async {
+            sqlx::query_as(
+                "SELECT source, health, message, since, updated_at FROM source_state ORDER BY source",
+            )
+            .fetch_all(&self.0.pool)
+            .await
+        })?;
+        rows.into_iter()
+            .map(|(source, health, message, since, updated_at)| {
+                let damaged = || self.damaged("source state", "of a source");
+                Ok(SourceState {
+                    health: SourceHealth::ALL
+                        .into_iter()
+                        .find(|known| known.word() == health)
+                        .ok_or_else(damaged)?,
+                    since: parse_moment(&since).ok_or_else(damaged)?,
+                    updated_at: parse_moment(&updated_at).ok_or_else(damaged)?,
+                    source,
+                    message,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,326 @@
+//! The receipts of `spool.db`: what waits, what is being read, and where its bytes lie.
+
+use super::durable::{self, Stamp};
+use super::error::shown;
+use super::{Intake, IntakeError, seen};
+use crate::record::delivery::{DeliveryId, Spooled, SpooledBody};
+use jiff::{Timestamp, tz::TimeZone};
+use sqlx::SqliteConnection;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// A delivery taken up for reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The delivery.
+    pub spooled: Spooled,
+    /// The earlier delivery of the same bytes that ended well; then nothing is to be read.
+    pub repeat_of: Option<DeliveryId>,
+}
+
+/// A delivery that is not yet retired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Id.
+    pub id: DeliveryId,
+    /// Source.
+    pub source: String,
+    /// Name as sent, printable.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+    /// `claiming`, `waiting`, `reading` or `unfinished`.
+    pub state: String,
+    /// When it arrived.
+    pub received_at: Timestamp,
+}
+
+/// A row of `receipt`.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub(super) struct Row {
+    pub id: String,
+    pub origin: String,
+    pub source: String,
+    pub account: Option<String>,
+    pub peer: Option<String>,
+    pub name: String,
+    pub received_at: String,
+    pub pinned_format: Option<String>,
+    pub time_zone: Option<String>,
+    pub reading: Vec<u8>,
+    pub bytes: i64,
+    pub content_hash: Option<Vec<u8>>,
+    pub repeat_of: Option<String>,
+    pub body_kind: String,
+    pub body_path: Option<Vec<u8>>,
+    pub device: Option<i64>,
+    pub inode: Option<i64>,
+    pub mtime_ns: Option<i64>,
+}
+
+impl Row {
+    /// What `seen` is keyed by.
+    pub fn key(&self) -> seen::Key<'_> {
+        seen::Key {
+            origin: &self.origin,
+            source: &self.source,
+            account: self.account.as_deref(),
+            pinned_format: self.pinned_format.as_deref(),
+            reading: &self.reading,
+        }
+    }
+
+    /// The file that holds the body, unless it is in `spool.db`.
+    pub fn path(&self) -> Option<PathBuf> {
+        self.body_path.clone().map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
+    }
+
+    /// Whether the body is a file taken over from a folder.
+    pub fn is_claimed(&self) -> bool {
+        self.body_kind == "claimed"
+    }
+
+    /// Whether the file still is what was recorded.
+    pub fn is_unchanged(&self, now: &Stamp) -> bool {
+        self.bytes == now.bytes.cast_signed()
+            && self.device == Some(now.device.cast_signed())
+            && self.inode == Some(now.inode.cast_signed())
+            && self.mtime_ns == Some(now.mtime_ns)
+    }
+
+    /// The hash of the body where it is known.
+    pub fn hash(&self) -> Option<[u8; 32]> {
+        self.content_hash.as_deref().and_then(|bytes| bytes.try_into().ok())
+    }
+}
+
+/// A point in time as the public tables write it, UTC.
+pub(super) fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
+/// Reads [`moment`] back.
+pub(super) fn parse_moment(text: &str) -> Option<Timestamp> {
+    let civil: jiff::civil::DateTime = text.parse().ok()?;
+    civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+pub(super) async fn row(connection: &mut SqliteConnection, id: &str) -> Result<Option<Row>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes, content_hash,
+             repeat_of, body_kind, body_path, device, inode, mtime_ns
+         FROM receipt WHERE id = ?",
+    )
+    .bind(id)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Runs statements that may be lost in a power cut (never the durability of others): the next durable commit flushes
+/// them too, and losing them costs reading once more.
+macro_rules! unflushed {
+    ($connection:expr, $work:expr) => {{
+        // Not from the statement cache: SQLite obeys this pragma when it is prepared, not when it runs.
+        let relaxed = sqlx::query("PRAGMA synchronous = NORMAL").persistent(false);
+        relaxed.execute(&mut *$connection).await?;
+        let result = $work.await;
+        let strict = sqlx::query("PRAGMA synchronous = FULL").persistent(false);
+        strict.execute(&mut *$connection).await?;
+        result
+    }};
+}
+
+impl Intake {
+    /// Takes up the delivery that waits longest.
+    pub fn claim_next(&self) -> Result<Option<Claimed>, IntakeError> {
+        // Before looking: what arrives from now on announces itself again.
+        *super::locked(&self.0.work) = false;
+        let found = self.block_on(async {
+            let mut connection = self.0.pool.acquire().await?;
+            unflushed!(connection, take_oldest(&mut connection))
+        });
+        if !matches!(found, Ok(None)) {
+            // There may be more.
+            self.announce_work();
+        }
+        found?.map(|(row, body)| self.claimed(row, body)).transpose()
+    }
+
+    fn claimed(&self, row: Row, inline: Option<Vec<u8>>) -> Result<Claimed, IntakeError> {
+        let damaged = |what| self.damaged(what, &row.id);
+        let body = match (row.path(), inline) {
+            (Some(path), _) => SpooledBody::File { path, claimed: row.is_claimed() },
+            (None, Some(bytes)) => SpooledBody::Bytes(bytes),
+            (None, None) => return Err(damaged("body")),
+        };
+        let repeat_of = match &row.repeat_of {
+            Some(earlier) => Some(earlier.parse().map_err(|_| damaged("repeat_of"))?),
+            None => None,
+        };
+        let spooled = Spooled {
+            id: row.id.parse().map_err(|_| damaged("id"))?,
+            received_at: parse_moment(&row.received_at).ok_or_else(|| damaged("received_at"))?,
+            reading: row.reading.as_slice().try_into().map_err(|_| damaged("reading"))?,
+            bytes: row.bytes.cast_unsigned(),
+            content_hash: row.hash(),
+            origin: row.origin,
+            source: row.source,
+            account: row.account,
+            peer: row.peer,
+            name: row.name,
+            pinned_format: row.pinned_format,
+            time_zone: row.time_zone,
+            body,
+        };
+        Ok(Claimed { spooled, repeat_of })
+    }
+
+    /// Puts a delivery back after a passing failure, behind the others: a body that cannot be read today must not
+    /// hold them up.
+    pub fn release(&self, id: DeliveryId) -> Result<(), IntakeError> {
+        self.block_on(async {
+            let mut connection = self.0.pool.acquire().await?;
+            let statement = sqlx::query(
+                "UPDATE receipt SET state = 'waiting', rowid = (SELECT max(rowid) + 1 FROM receipt)
+                 WHERE id = ? AND state = 'reading'",
+            )
+            .bind(id.to_string());
+            unflushed!(connection, statement.execute(&mut *connection))?;
+            Ok(())
+        })?;
+        self.announce_work();
+        Ok(())
+    }
+
+    /// Whether a claimed file is still as it was recorded; if not, records what it is now, and the delivery is to be
+    /// read again from its first row. Bodies of the spool never change.
+    pub fn look_again(&self, id: DeliveryId) -> Result<bool, IntakeError> {
+        let row = self.receipt(id)?;
+        let Some(path) = row.path().filter(|_| row.is_claimed()) else { return Ok(true) };
+        let Some(now) = durable::stamp(&path)? else {
+            return Err(IntakeError::BodyGone { id, path: shown(&path) });
+        };
+        if row.is_unchanged(&now) {
+            return Ok(true);
+        }
+        self.block_on(async {
+            sqlx::query(
+                "UPDATE receipt SET bytes = ?, device = ?, inode = ?, mtime_ns = ?, content_hash = NULL WHERE id = ?",
+            )
+            .bind(now.bytes.cast_signed())
+            .bind(now.device.cast_signed())
+            .bind(now.inode.cast_signed())
+            .bind(now.mtime_ns)
+            .bind(id.to_string())
+            .execute(&self.0.pool)
+            .await
+        })?;
+        Ok(false)
+    }
+
+    /// Everything that is not yet retired, oldest first.
+    pub fn backlog(&self) -> Result<Vec<Waiting>, IntakeError> {
+        let rows: Vec<(String, String, String, i64, String, String)> = self.block_on(async {
+            sqlx::query_as("SELECT id, source, name, bytes, state, received_at FROM receipt ORDER BY rowid")
+                .fetch_all(&self.0.pool)
+                .await
+        })?;
+        rows.into_iter()
+            .map(|(id, source, name, bytes, state, received_at)| {
+                Ok(Waiting {
+                    received_at: parse_moment(&received_at)
+                        .ok_or_else(|| self.damaged("received_at", &id))?,
+                    id: id.parse().map_err(|_| self.damaged("id", &id))?,
+                    bytes: bytes.cast_unsigned(),
+                    source,
+                    name,
+                    state,
+                })
+            })
+            .collect()
+    }
+
+    /// Whether this file is the body of a delivery, or of a retired one about to be removed. A file of a claim folder
+    /// that is neither was orphaned, and its source hands it in again.
+    pub fn owns(&self, path: &std::path::Path) -> Result<bool, IntakeError> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let bytes = path.as_os_str().as_bytes();
+        self.block_on(async {
+            sqlx::query_scalar(
+                "SELECT EXISTS (SELECT 1 FROM receipt WHERE body_path = ?1)
+                     OR EXISTS (SELECT 1 FROM leftover WHERE path = ?1)",
+            )
+            .bind(bytes)
+            .fetch_one(&self.0.pool)
+            .await
+        })
+    }
+
+    pub(super) fn receipt(&self, id: DeliveryId) -> Result<Row, IntakeError> {
+        self.find_receipt(id)?.ok_or(IntakeError::UnknownDelivery { id })
+    }
+
+    pub(super) fn find_receipt(&self, id: DeliveryId) -> Result<Option<Row>, IntakeError> {
+        self.block_on(async {
+            let mut connection = self.0.pool.acquire().await?;
+            row(&mut connection, &id.to_string()).await
+        })
+    }
+
+    pub(super) fn inline_body(&self, id: DeliveryId) -> Result<Option<Vec<u8>>, IntakeError> {
+        self.block_on(async {
+            sqlx::query_scalar("SELECT bytes FROM body WHERE id = ?")
+                .bind(id.to_string())
+                .fetch_optional(&self.0.pool)
+                .await
+        })
+    }
+}
+
+async fn take_oldest(
+    connection: &mut SqliteConnection,
+) -> Result<Option<(Row, Option<Vec<u8>>)>, sqlx::Error> {
+    let id: Option<String> = sqlx::query_scalar(
+        "UPDATE receipt SET state = 'reading'
+         WHERE rowid = (SELECT rowid FROM receipt WHERE state = 'waiting' ORDER BY rowid LIMIT 1) RETURNING id",
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(id) = id else { return Ok(None) };
+    let Some(row) = row(&mut *connection, &id).await? else { return Ok(None) };
+    let body = sqlx::query_scalar("SELECT bytes FROM body WHERE id = ?").bind(&id).fetch_optional(connection);
+    Ok(Some((row, body.await?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_be_lost_is_written_without_a_flush() -> Result<(), Box<dyn std::error::Error>> {
+        let dir = tempfile::tempdir()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let intake = Intake::open(dir.path(), super::super::Config::default(), runtime.handle().clone())?;
+        // More than once: a cached pragma would do nothing the second time.
+        for _ in 0..3 {
+            let (inside, outside): (i64, i64) = intake.block_on(async {
+                let mut connection = intake.0.pool.acquire().await?;
+                let level = || sqlx::query_scalar("PRAGMA synchronous").persistent(false);
+                let inside = unflushed!(connection, level().fetch_one(&mut *connection))?;
+                Ok((inside, level().fetch_one(&mut *connection).await?))
+            })?;
+            assert_eq!((inside, outside), (1, 2), "NORMAL, then FULL");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn moments_read_back() -> Result<(), jiff::Error> {
+        let at: Timestamp = "2026-03-29T00:59:59.012Z".parse()?;
+        assert_eq!(moment(at), "2026-03-29 00:59:59.012");
+        assert_eq!(parse_moment(&moment(at)), Some(at));
+        assert_eq!(parse_moment("yesterday"), None);
+        Ok(())
+    }
+}

@@ -1,0 +1,57 @@
+//! Outcome words to outcomes, by the card.
+//!
+//! Must never invent an outcome: a word that the card lacks is `unknown`, and the caller keeps the word.
+
+use crate::record::card::Card;
+use crate::record::cdr::Disposition;
+use crate::record::field::Field;
+use crate::record::raw::RawRecord;
+
+/// The outcome, or `None` when a word is there that the card does not know.
+pub(super) fn read(raw: &RawRecord, card: &Card) -> Option<Disposition> {
+    let word = raw.get(Field::Disposition).trim();
+    if word.is_empty() {
+        return Some(Disposition::Unknown);
+    }
+    let known = look_up(card.dispositions, word)?;
+    let voicemail =
+        || card.voicemail.iter().any(|(field, start)| begins(raw.get(*field).trim_start(), start));
+    // Only an answered leg: a device names the mailbox of a call that never reached it, too.
+    Some(if known == Disposition::Answered && voicemail() { Disposition::Voicemail } else { known })
+}
+
+/// Looks a word up in a list whose words are upper case.
+pub(super) fn look_up<T: Copy>(words: &[(&str, T)], word: &str) -> Option<T> {
+    let plain = words.iter().find(|(known, _)| known.eq_ignore_ascii_case(word));
+    if plain.is_some() || word.is_ascii() {
+        return plain.map(|(_, value)| *value);
+    }
+    let upper = word.to_uppercase();
+    words.iter().find(|(known, _)| *known == upper).map(|(_, value)| *value)
+}
+
+/// Whether a text begins like this, whatever the case.
+pub(super) fn begins(text: &str, start: &str) -> bool {
+    text.as_bytes().get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{begins, look_up};
+
+    #[test]
+    fn words_are_found_whatever_their_case() {
+        let words = [("ANSWERED", 1), ("GESPRÄCH", 2)];
+        assert_eq!(look_up(&words, "answered"), Some(1));
+        assert_eq!(look_up(&words, "Gespräch"), Some(2));
+        assert_eq!(look_up(&words, "ANSWERED?"), None);
+        assert_eq!(look_up(&words, "ÄÖ"), None);
+    }
+
+    #[test]
+    fn beginnings_may_end_inside_a_letter_without_harm() {
+        assert!(begins("voicemail(77)", "VOICEMAIL"));
+        assert!(!begins("vä", "VA"));
+        assert!(!begins("V", "VM"));
+    }
+}

@@ -1,0 +1,213 @@
+//! Telephone numbers to E.164, where they can be.
+//!
+//! Must never invent a number: what is no public number (extensions, `s`, `anonymous`, feature codes) stays as written.
+//! Numbers are private: none may reach a log or an error.
+
+use phonenumber::country::{Id, Source};
+use phonenumber::{Mode, PhoneNumber};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Below this a number is an extension, a short code or an emergency number.
+const SHORTEST: usize = 7;
+
+/// E.164 allows fifteen digits; dialling prefixes come on top.
+const LONGEST: usize = 15 + 6;
+
+/// Numbers kept per generation, so that a busy company's numbers fit in a few megabytes.
+const GENERATION: usize = 32 * 1024;
+
+/// Normalises the numbers of the origins of one country.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    country: Option<Id>,
+    seen: Mutex<Generations>,
+}
+
+/// Answers found before: the library takes microseconds for a number, and companies call the same ones all day.
+/// When the young generation is full it becomes the old one, so that memory is bounded and no clock is needed.
+#[derive(Debug, Default)]
+struct Generations {
+    young: HashMap<Box<str>, Option<Box<str>>>,
+    old: HashMap<Box<str>, Option<Box<str>>>,
+}
+
+impl Numbers {
+    /// For an ISO 3166 country; without one only numbers written internationally are normalised. A country that the
+    /// library does not know counts as none.
+    pub(super) fn new(country: Option<&str>) -> Self {
+        let country = country.and_then(|code| code.trim().to_ascii_uppercase().parse().ok());
+        Self { country, seen: Mutex::default() }
+    }
+
+    /// Appends the number in E.164, or as written when it is not that kind of number.
+    pub(super) fn write(&self, written: &str, out: &mut String) {
+        let written = written.trim();
+        let mut buffer = [0; LONGEST];
+        let Some(dialled) = dialled(written, &mut buffer) else {
+            out.push_str(written);
+            return;
+        };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen.get_or_insert(dialled, |dialled| self.e164(dialled));
+        out.push_str(known.unwrap_or(written));
+    }
+
+    fn e164(&self, dialled: &str) -> Option<Box<str>> {
+        if let Some(digits) = dialled.strip_prefix('+') {
+            return international(digits);
+        }
+        if let Some(country) = self.country
+            && let Ok(number) = phonenumber::parse(Some(country), dialled)
+        {
+            let abroad = number.code().source() == Source::Idd;
+            if number.is_valid() {
+                return formatted(&number);
+            }
+            if abroad && !dialled.starts_with("00") {
+                return None;
+            }
+        }
+        dialled.strip_prefix("00").and_then(international)
+    }
+}
+
+impl Generations {
+    fn get_or_insert(&mut self, dialled: &str, make: impl FnOnce(&str) -> Option<Box<str>>) -> Option<&str> {
+        if !self.young.contains_key(dialled) {
+            let answer = self.old.remove(dialled).unwrap_or_else(|| make(dialled));
+            if self.young.len() >= GENERATION {
+                self.old = std::mem::take(&mut self.young);
+            }
+            self.young.insert(dialled.into(), answer);
+        }
+        self.young.get(dialled)?.as_deref()
+    }
+}
+
+/// A number with its country code. One of a numbering plan newer than the library's data is kept as it is, if the
+/// country code exists.
+fn international(digits: &str) -> Option<Box<str>> {
+    let mut plus = String::with_capacity(digits.len() + 1);
+    plus.push('+');
+    plus.push_str(digits);
+    let number = phonenumber::parse(None, &plus).ok()?;
+    if number.is_valid() {
+        return formatted(&number);
+    }
+    (SHORTEST..=15).contains(&digits.len()).then(|| plus.into_boxed_str())
+}
+
+fn formatted(number: &PhoneNumber) -> Option<Box<str>> {
+    let text = number.format().mode(Mode::E164).to_string();
+    let digits = text.strip_prefix('+')?;
+    let sound = (SHORTEST..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    sound.then(|| text.into_boxed_str())
+}
+
+/// The digits, with a leading `+` if there is one, without the usual punctuation. `None` when there is anything else,
+/// or too few or too many digits.
+fn dialled<'b>(written: &str, buffer: &'b mut [u8; LONGEST]) -> Option<&'b str> {
+    // "+49 (0) 30 ...": the zero in brackets is for callers inside the country.
+    let trunk_zero = written.starts_with('+').then(|| written.find("(0)")).flatten();
+    let mut length = 0;
+    for (place, byte) in written.bytes().enumerate() {
+        match byte {
+            b'0' if trunk_zero.is_some_and(|zero| place == zero + 1) => {}
+            b'0'..=b'9' | b'+' if byte != b'+' || place == 0 => {
+                *buffer.get_mut(length)? = byte;
+                length += 1;
+            }
+            b' ' | b'-' | b'.' | b'/' | b'(' | b')' => {}
+            _ => return None,
+        }
+    }
+    let digits = length - usize::from(written.starts_with('+'));
+    if digits < SHORTEST {
+        return None;
+    }
+    std::str::from_utf8(&buffer[..length]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GENERATION, Numbers};
+    use proptest::prelude::*;
+
+    fn in_country(country: Option<&str>, written: &str) -> String {
+        let mut out = String::new();
+        Numbers::new(country).write(written, &mut out);
+        out
+    }
+
+    #[test]
+    fn numbers_written_internationally_need_no_country() {
+        assert_eq!(in_country(None, "+49 30 901820"), "+4930901820");
+        assert_eq!(in_country(None, "+49 (0) 30 901820"), "+4930901820");
+        assert_eq!(in_country(None, "0049-30-901820"), "+4930901820");
+        assert_eq!(in_country(None, "030 901820"), "030 901820");
+        assert_eq!(in_country(None, "+999123456789"), "+999123456789", "no such country code: as written");
+    }
+
+    #[test]
+    fn national_numbers_follow_the_country() {
+        assert_eq!(in_country(Some("DE"), "030 901820"), "+4930901820");
+        assert_eq!(in_country(Some("de"), "0049 30 901820"), "+4930901820");
+        assert_eq!(in_country(Some("US"), "(202) 456-1111"), "+12024561111");
+        assert_eq!(in_country(Some("US"), "011 49 30 901820"), "+4930901820");
+        assert_eq!(in_country(Some("US"), "00 49 30 901820"), "+4930901820");
+        assert_eq!(in_country(Some("AU"), "0011 49 30 901820"), "+4930901820");
+        assert_eq!(in_country(Some("IT"), "06 6982"), "06 6982", "too short to tell from an extension");
+        assert_eq!(in_country(Some("IT"), "06 69812345"), "+390669812345", "Italy keeps its zero");
+        assert_eq!(in_country(Some("XX"), "030 901820"), "030 901820");
+    }
+
+    #[test]
+    fn what_is_no_public_number_stays_as_written() {
+        for text in [
+            "",
+            "204",
+            "s",
+            "anonymous",
+            "*72*1234*8584",
+            "*7212345678",
+            "12345678901234567890123",
+            "0301234x567",
+        ] {
+            assert_eq!(in_country(Some("DE"), text), text);
+        }
+        assert_eq!(in_country(Some("DE"), " 204 "), "204");
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_forgets_nothing_recent() {
+        let numbers = Numbers::new(None);
+        let mut out = String::new();
+        for n in 0..GENERATION * 3 {
+            out.clear();
+            numbers.write(&format!("{:09}", n + 1_000_000), &mut out);
+        }
+        let seen = numbers.seen.lock().expect("no test panics while holding it");
+        assert!(seen.young.len() <= GENERATION && seen.old.len() <= GENERATION);
+        assert!(seen.young.contains_key(format!("{:09}", GENERATION * 3 - 1 + 1_000_000).as_str()));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_is_kept_or_becomes_plus_and_digits(
+            text in prop_oneof!["\\PC*", "[+]?[0-9 ()/.-]{0,24}", "(00|011|0|[+])[0-9]{5,18}"],
+            country in prop_oneof![Just(None), Just(Some("DE")), Just(Some("US")), Just(Some("IT")), Just(Some("BR"))],
+        ) {
+            let numbers = Numbers::new(country);
+            let mut out = String::new();
+            numbers.write(&text, &mut out);
+            let sound = out.strip_prefix('+').is_some_and(|digits| {
+                (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit())
+            });
+            prop_assert!(sound || out == text.trim());
+            let mut again = String::new();
+            numbers.write(&text, &mut again);
+            prop_assert_eq!(again, out, "the cache changes nothing");
+        }
+    }
+}

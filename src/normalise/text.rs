@@ -1,0 +1,216 @@
+//! Text columns that are made from several fields or from parts of one: caller id, extension, recordings, `extra`.
+//!
+//! Must never change a column that keeps a field's text as written: versions are given back from it.
+
+use super::disposition::begins;
+use crate::record::card::Card;
+use crate::record::cdr::{Direction, TextColumn, TextColumns};
+use crate::record::field::Field;
+use crate::record::raw::RawRecord;
+
+/// Name and number of a `"Name" <number>`; either may be empty.
+pub(super) fn caller_id(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let bracketed = text
+        .strip_suffix('>')
+        .and_then(|front| front.rfind('<').map(|place| (&front[..place], front[place + 1..].trim())));
+    match bracketed {
+        Some((name, number)) => (unquoted(name), number),
+        None if text.bytes().all(|b| b.is_ascii_digit() || b == b'+') => ("", text),
+        None => (unquoted(text), ""),
+    }
+}
+
+/// Without the quotes around it. A single quote mark inside belongs to the name.
+fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text).trim()
+}
+
+/// Extension or group number behind a leg: the one that the record names, else the phone on our side of it.
+pub(super) fn extension(raw: &RawRecord, direction: Direction) -> &str {
+    let ours = match direction {
+        Direction::Outbound | Direction::Internal => Field::ChannelExtension,
+        Direction::Inbound => Field::DstChannelExtension,
+        Direction::Unknown | Direction::Transit => return "",
+    };
+    let value = raw.get(ours).trim();
+    // Grandstream writes the trunk there when no phone is behind the channel.
+    if begins(value, "trunk_") { "" } else { value }
+}
+
+/// The number of a `WORD[number]`.
+pub(super) fn bracketed<'t>(text: &'t str, word: &str) -> Option<&'t str> {
+    let text = text.trim();
+    if !begins(text, word) {
+        return None;
+    }
+    let number = text[word.len()..].strip_prefix('[')?.strip_suffix(']')?.trim();
+    (!number.is_empty()).then_some(number)
+}
+
+/// The names in a list of recordings as a JSON list; nothing when there is none.
+pub(super) fn recordings(text: &str, separator: char, out: &mut String) {
+    let mut open = false;
+    for name in text.split(separator).map(str::trim).filter(|name| !name.is_empty()) {
+        out.push_str(if open { "," } else { "[" });
+        open = true;
+        quoted(name, out);
+    }
+    if open {
+        out.push(']');
+    }
+}
+
+/// Sets of fields, one bit each.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fields(u64);
+
+const _: () = assert!(Field::COUNT <= 64, "a bit per field");
+
+impl Fields {
+    pub(super) fn add(&mut self, field: Field) {
+        self.0 |= 1 << (field as u32);
+    }
+
+    fn has(self, field: Field) -> bool {
+        self.0 & (1 << (field as u32)) != 0
+    }
+}
+
+/// What no column takes, under its canonical name or else its source header: a JSON object in column order, nothing
+/// when there is nothing.
+/// `failed` are fields whose typed column stayed blank although they have text.
+pub(super) fn extra(raw: &RawRecord, failed: Fields, out: &mut String) {
+    let mut open = false;
+    for (header, field, value) in raw.columns() {
+        let name = field.and_then(Field::extra_name);
+        let kept = name.is_some() || field.is_none_or(|field| failed.has(field));
+        if !kept || is_blank(value) {
+            continue;
+        }
+        out.push(if open { ',' } else { '{' });
+        open = true;
+        quoted(name.unwrap_or(header), out);
+        out.push(':');
+        quoted(value, out);
+    }
+    if open {
+        out.push('}');
+    }
+}
+
+/// Most values are blank or begin with a letter or digit: the full test is for the few others.
+fn is_blank(value: &str) -> bool {
+    !value.starts_with(|c: char| c.is_ascii_graphic()) && value.trim().is_empty()
+}
+
+/// A JSON string.
+fn quoted(text: &str, out: &mut String) {
+    use std::fmt::Write as _;
+    out.push('"');
+    let mut rest = text;
+    while let Some(place) = rest.bytes().position(|b| b < b' ' || b == b'"' || b == b'\\') {
+        out.push_str(&rest[..place]);
+        match rest.as_bytes()[place] {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            control => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "\\u{control:04x}");
+            }
+        }
+        rest = &rest[place + 1..];
+    }
+    out.push_str(rest);
+    out.push('"');
+}
+
+/// All columns that keep a field's text exactly as written.
+pub(super) fn as_written(raw: &RawRecord) -> TextColumns {
+    let columns = || raw.columns().filter(|(_, _, value)| !value.is_empty());
+    // Twice: the derived columns (numbers, `extra` with its headers) are about as long again.
+    let mut text =
+        TextColumns::with_capacity(columns().map(|(_, _, value)| value.len() + 16).sum::<usize>() * 2);
+    for (_, field, value) in columns() {
+        if let Some(home) = field.and_then(Field::home) {
+            text.set(home, value);
+        }
+    }
+    text
+}
+
+/// Columns made from parts of fields; none of them takes the place of something written.
+pub(super) fn derived(raw: &RawRecord, card: &Card, direction: Direction, text: &mut TextColumns) {
+    fill(text, TextColumn::CallerName, caller_id(raw.get(Field::CallerId)).0);
+    fill(text, TextColumn::Extension, extension(raw, direction));
+    fill(text, TextColumn::ReleasedBy, raw.get(Field::ReleasedBy).trim());
+    for (field, word, column) in card.bracketed {
+        if let Some(number) = bracketed(raw.get(*field), word) {
+            fill(text, *column, number);
+        }
+    }
+    let list = raw.get(Field::Recordings);
+    if !list.is_empty() {
+        text.append(TextColumn::Recordings, |out| recordings(list, card.recording_separator, out));
+    }
+}
+
+fn fill(text: &mut TextColumns, column: TextColumn, value: &str) {
+    if !value.is_empty() && text.get(column).trim().is_empty() {
+        text.set(column, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bracketed, caller_id, quoted, recordings};
+    use proptest::prelude::*;
+
+    #[test]
+    fn caller_ids_in_all_shapes() {
+        assert_eq!(caller_id("\"Ada Byron\" <204>"), ("Ada Byron", "204"));
+        assert_eq!(caller_id("\"\" <204>"), ("", "204"));
+        assert_eq!(caller_id("Ada <204>"), ("Ada", "204"));
+        assert_eq!(caller_id("\"A \"the\" B\" <1>"), ("A \"the\" B", "1"));
+        assert_eq!(caller_id("<204>"), ("", "204"));
+        assert_eq!(caller_id("204"), ("", "204"));
+        assert_eq!(caller_id("Ada"), ("Ada", ""));
+        assert_eq!(caller_id("a > b"), ("a > b", ""));
+        assert_eq!(caller_id("a>"), ("a>", ""));
+        assert_eq!(caller_id(""), ("", ""));
+    }
+
+    #[test]
+    fn the_number_in_brackets() {
+        assert_eq!(bracketed("QUEUE[6500]", "QUEUE"), Some("6500"));
+        assert_eq!(bracketed("queue[6500] ", "QUEUE"), Some("6500"));
+        assert_eq!(bracketed("QUEUE[]", "QUEUE"), None);
+        assert_eq!(bracketed("QUEUES[1]", "QUEUE"), None);
+        assert_eq!(bracketed("DIAL", "QUEUE"), None);
+    }
+
+    #[test]
+    fn a_list_that_ends_in_its_separator_has_no_blank_name() {
+        let list = |text| {
+            let mut out = String::new();
+            recordings(text, '@', &mut out);
+            out
+        };
+        assert_eq!(list("a.wav@b.wav@"), r#"["a.wav","b.wav"]"#);
+        assert_eq!(list("@"), "");
+        assert_eq!(list(""), "");
+    }
+
+    proptest! {
+        #[test]
+        fn quoted_text_is_json_and_comes_back(text in any::<String>()) {
+            let mut out = String::new();
+            quoted(&text, &mut out);
+            prop_assert_eq!(serde_json::from_str::<String>(&out).ok(), Some(text));
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! One document: recognise, then read, normalise, identify and commit in chunks.
+//!
+//! The whole document is always read from its start, because copies are counted over all its rows and archives cannot
+//! be entered in the middle; rows below the store's `next_row` are read and dropped.
+
+use super::body::read_up_to;
+use super::{Pipeline, PipelineError, journal};
+use crate::dedup::Identifier;
+use crate::formats::{self, Head, Row, RowReader};
+use crate::normalise::ClockWatch;
+use crate::record::delivery::Spooled;
+use crate::record::document::ZoneRule;
+use crate::record::outcome::{Rejection, VERBATIM_CAP};
+use crate::record::port::Derive;
+use crate::record::raw::Position;
+use crate::store::{Chunk, ChunkRow, Committed, DocumentEnd, DocumentStart, Opened, Pending, StoreError};
+use crate::unpack;
+use std::collections::VecDeque;
+use std::io::{Cursor, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes of a document's beginning that formats may look at.
+pub(super) const HEAD: usize = 64 * 1024;
+/// Rows of a chunk: small enough that a chunk is a few MiB, large enough that its fence costs nothing.
+const CHUNK_ROWS: usize = 1000;
+/// Chunks on their way to the writer: enough to keep it busy while the next is read.
+const IN_FLIGHT: usize = 4;
+
+/// What all documents of a body share.
+pub(super) struct Context<'p> {
+    pub pipeline: &'p Pipeline,
+    pub spooled: &'p Spooled,
+    /// The file changed: begin a new run of each document.
+    pub restart: bool,
+    pub stop: &'p AtomicBool,
+}
+
+/// How a document was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Its last chunk is committed.
+    Done,
+    /// The body changed under the reader; nothing of the last chunk was committed.
+    Changed,
+}
+
+/// Called when all rows were read and before the last chunk commits: makes the original durable, looks at the file
+/// again (`false`: it changed), and gives the document's hash where it is the body's.
+pub(super) type BeforeLast<'b> = dyn FnMut() -> Result<(bool, Option<[u8; 32]>), PipelineError> + 'b;
+
+/// Reads a document to its end.
+pub(super) fn read(
+    context: &Context<'_>,
+    number: u32,
+    path: &str,
+    reader: &mut dyn Read,
+    before_last: &mut BeforeLast<'_>,
+) -> Result<Step, PipelineError> {
+    let mut reader = Watched { inner: reader, hasher: blake3::Hasher::new() };
+    let mut head = vec![0; HEAD];
+    let length = match read_up_to(&mut reader, &mut head) {
+        Ok(length) => length,
+        Err(error) => match broken(&error) {
+            Some(rejection) => return reject_after(context, number, path, rejection, before_last),
+            None => return Err(body_failed(context, error)),
+        },
+    };
+    if length == 0 {
+        // Zero bytes are no document: senders probe with an empty file (CUCM does, before its first delivery).
+        let (unchanged, _) = before_last()?;
+        return Ok(if unchanged { Step::Done } else { Step::Changed });
+    }
+    head.truncate(length);
+    let name = if path.is_empty() { context.spooled.name.as_str() } else { path };
+    let seen = Head { bytes: &head, complete: length < HEAD, name };
+    let recognition = formats::recognise(&seen, context.spooled.pinned_format.as_deref());
+    let (format, mut claim) = match recognition.chosen {
+        Ok(chosen) => chosen,
+        Err(rejection) => return reject_after(context, number, path, *rejection, before_last),
+    };
+    if let Some(zone) = &context.spooled.time_zone {
+        claim.dialect.zone = ZoneRule::Named(zone.clone());
+    }
+    let start = DocumentStart {
+        delivery: context.spooled.id,
+        number,
+        path: path.to_owned(),
+        format: Some(format.card().id.to_owned()),
+        dialect: Some(claim.dialect.clone()),
+        claim: context.pipeline.parts.claim.clone(),
+    };
+    let opened = open(context, &start)?;
+    if opened.done {
+        let (unchanged, _) = before_last()?;
+        return Ok(if unchanged { Step::Done } else { Step::Changed });
+    }
+    let input = Cursor::new(head).chain(&mut reader);
+    let mut rows = format.open(&claim.dialect, Box::new(input));
+    let mut committer = Committer::new(context, opened)?;
+    let broken_off = committer.read_rows(&mut *rows)?;
+    drop(rows);
+    if let Some(rejection) = broken_off {
+        committer.push(ChunkRow::Rejected(Box::new(rejection)))?;
+    }
+    committer.finish(before_last, &reader)
+}
+
+/// Notes a document that could not be entered at all.
+pub(super) fn reject(
+    context: &Context<'_>,
+    number: u32,
+    path: &str,
+    rejection: Rejection,
+) -> Result<Step, PipelineError> {
+    reject_after(context, number, path, rejection, &mut || Ok((true, None)))
+}
+
+fn reject_after(
+    context: &Context<'_>,
+    number: u32,
+    path: &str,
+    rejection: Rejection,
+    before_last: &mut BeforeLast<'_>,
+) -> Result<Step, PipelineError> {
+    let start = DocumentStart {
+        delivery: context.spooled.id,
+        number,
+        path: path.to_owned(),
+        format: None,
+        dialect: None,
+        claim: context.pipeline.parts.claim.clone(),
+    };
+    let opened = open(context, &start)?;
+    let (unchanged, content_hash) = before_last()?;
+    if !unchanged {
+        return Ok(Step::Changed);
+    }
+    if !opened.done {
+        journal::document_rejected(context.spooled, path, &rejection);
+        let chunk = Chunk {
+            document: opened.document,
+            claim: start.claim,
+            from_row: opened.next_row,
+            next_row: opened.next_row,
+            rows: vec![ChunkRow::Rejected(Box::new(rejection))],
+            end: Some(DocumentEnd { rejected: true, content_hash }),
+        };
+        context.pipeline.parts.store.commit(chunk).wait()?;
+    }
+    Ok(Step::Done)
+}
+
+fn open(context: &Context<'_>, start: &DocumentStart) -> Result<Opened, StoreError> {
+    let store = &context.pipeline.parts.store;
+    let opened = store.open_document(start)?;
+    if context.restart { store.restart_document(opened.document, &start.claim) } else { Ok(opened) }
+}
+
+/// Turns rows into chunks and keeps a few on their way to the writer.
+struct Committer<'c, 'p> {
+    context: &'c Context<'p>,
+    opened: Opened,
+    identifier: Identifier,
+    clock: ClockWatch,
+    rows: Vec<ChunkRow>,
+    /// `next_row` once everything handed over so far is committed.
+    handed: u64,
+    /// The row that will be read next.
+    next_row: u64,
+    in_flight: VecDeque<Pending>,
+    rejected: u64,
+}
+
+impl<'c, 'p> Committer<'c, 'p> {
+    fn new(context: &'c Context<'p>, opened: Opened) -> Result<Self, PipelineError> {
+        let origin = &context.spooled.origin;
+        let Some(key) = context.pipeline.parts.origin_keys.get(origin) else {
+            return Err(PipelineError::OriginGone {
+                delivery: context.spooled.id.to_string(),
+                origin: origin.clone(),
+            });
+        };
+        Ok(Self {
+            context,
+            opened,
+            identifier: Identifier::new(key),
+            clock: ClockWatch::new(),
+            rows: Vec::with_capacity(CHUNK_ROWS),
+            handed: opened.next_row,
+            next_row: 1,
+            in_flight: VecDeque::new(),
+            rejected: 0,
+        })
+    }
+
+    /// Reads all rows. Gives the rejection of the rest when the envelope broke off under the reader.
+    fn read_rows(&mut self, rows: &mut dyn RowReader) -> Result<Option<Rejection>, PipelineError> {
+        loop {
+            match rows.next_row() {
+                Ok(Some(row)) => {
+                    let outcome = self.outcome(row, rows);
+                    self.push(outcome)?;
+                }
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    let Some(mut rejection) = broken(&error) else {
+                        self.drain()?;
+                        return Err(body_failed(self.context, error));
+                    };
+                    rejection.position.row = self.next_row;
+                    return Ok(Some(rejection));
+                }
+            }
+        }
+    }
+
+    fn outcome(&mut self, row: Row, reader: &dyn RowReader) -> ChunkRow {
+        match row {
+            Row::Skipped { why, .. } => ChunkRow::Skipped(why),
+            Row::Fault(rejection) => ChunkRow::Rejected(Box::new(rejection)),
+            Row::Record(raw) => {
+                let spooled = self.context.spooled;
+                match self.context.pipeline.parts.engine.derive(raw, &spooled.origin, &spooled.source) {
+                    Ok(leg) => {
+                        self.clock.see(&leg);
+                        ChunkRow::Leg(Box::new(self.identifier.identify(leg)))
+                    }
+                    Err(mut rejection) => {
+                        let bytes = reader.verbatim();
+                        rejection.verbatim = bytes[..bytes.len().min(VERBATIM_CAP)].to_vec();
+                        ChunkRow::Rejected(rejection)
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the next row; hands a full chunk over.
+    fn push(&mut self, row: ChunkRow) -> Result<(), PipelineError> {
+        let number = self.next_row;
+        self.next_row += 1;
+        if number < self.opened.next_row {
+            return Ok(());
+        }
+        self.context.pipeline.progress.add_rows(1);
+        self.rows.push(row);
+        if self.rows.len() >= CHUNK_ROWS {
+            self.hand_over(None)?;
+            if self.context.stop.load(Ordering::Relaxed) {
+                self.drain()?;
+                return Err(PipelineError::Stopping);
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self, end: Option<DocumentEnd>) -> Result<(), PipelineError> {
+        let chunk = Chunk {
+            document: self.opened.document,
+            claim: self.context.pipeline.parts.claim.clone(),
+            from_row: self.handed,
+            next_row: self.next_row.max(self.handed),
+            rows: std::mem::replace(&mut self.rows, Vec::with_capacity(CHUNK_ROWS)),
+            end,
+        };
+        self.handed = chunk.next_row;
+        self.in_flight.push_back(self.context.pipeline.parts.store.commit(chunk));
+        while self.in_flight.len() > IN_FLIGHT {
+            self.settle_one()?;
+        }
+        Ok(())
+    }
+
+    fn settle_one(&mut self) -> Result<(), PipelineError> {
+        if let Some(pending) = self.in_flight.pop_front() {
+            let Committed { counts, .. } = pending.wait()?;
+            self.rejected += counts.rejected;
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<(), PipelineError> {
+        while !self.in_flight.is_empty() {
+            self.settle_one()?;
+        }
+        Ok(())
+    }
+
+    fn finish(
+        mut self,
+        before_last: &mut BeforeLast<'_>,
+        reader: &Watched<'_>,
+    ) -> Result<Step, PipelineError> {
+        let (unchanged, body_hash) = before_last()?;
+        if !unchanged {
+            self.drain()?;
+            return Ok(Step::Changed);
+        }
+        let content_hash = Some(body_hash.unwrap_or_else(|| *reader.hasher.finalize().as_bytes()));
+        self.hand_over(Some(DocumentEnd { rejected: false, content_hash }))?;
+        self.drain()?;
+        self.report_clock()?;
+        Ok(Step::Done)
+    }
+
+    /// Says once, loudly, that an origin's zone or clock disagrees with the ids in its own records.
+    fn report_clock(&self) -> Result<(), PipelineError> {
+        let origin = &self.context.spooled.origin;
+        let Some(verdict) = self.clock.verdict() else { return Ok(()) };
+        let text = verdict.to_string();
+        if self.context.pipeline.parts.store.clock_fault(origin, &text)? {
+            journal::clock_fault(self.context.spooled, &text);
+        }
+        Ok(())
+    }
+}
+
+/// The document's bytes with their hash.
+struct Watched<'r> {
+    inner: &'r mut dyn Read,
+    hasher: blake3::Hasher,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+/// The rejection that an unpacker's error stands for; `None` for an error of the disk.
+pub(super) fn broken(error: &std::io::Error) -> Option<Rejection> {
+    let broken = unpack::Broken::of(error)?;
+    Some(Rejection {
+        position: Position::default(),
+        field: None,
+        reason: broken.reason,
+        message: broken.message.clone(),
+        verbatim: Vec::new(),
+    })
+}
+
+fn body_failed(context: &Context<'_>, cause: std::io::Error) -> PipelineError {
+    PipelineError::Body { delivery: context.spooled.id.to_string(), cause }
+}

@@ -1,0 +1,86 @@
+//! Files that stay where they are: what is known about each, so that it is taken once per content.
+
+use super::walk::State;
+use crate::intake::Bookmark;
+use rustix::fs::{Mode, OFlags};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Bookmarks of copied files: printable relative path -> (state, hash).
+#[derive(Debug, Default)]
+pub(super) struct Kept(HashMap<String, (String, String)>);
+
+impl Kept {
+    /// From the bookmarks of the source.
+    pub fn from_bookmarks(rows: Vec<(String, String)>) -> Self {
+        let known = rows.into_iter().filter_map(|(key, value)| {
+            let name = key.strip_prefix(PREFIX)?.to_owned();
+            let (state, hash) = value.rsplit_once(':')?;
+            Some((name, (state.to_owned(), hash.to_owned())))
+        });
+        Self(known.collect())
+    }
+
+    /// Whether this file was taken as it is now.
+    pub fn knows(&self, name: &str, state: &State) -> bool {
+        self.0.get(name).is_some_and(|(known, _)| *known == words(state))
+    }
+
+    /// Whether a file of this name was taken with this content.
+    pub fn knows_content(&self, name: &str, hash: &str) -> bool {
+        self.0.get(name).is_some_and(|(_, known)| known == hash)
+    }
+
+    /// Remembers a file that was taken.
+    pub fn learn(&mut self, name: &str, state: &State, hash: &str) {
+        self.0.insert(name.to_owned(), (words(state), hash.to_owned()));
+    }
+}
+
+const PREFIX: &str = "file:";
+
+fn words(state: &State) -> String {
+    format!("{}:{}:{}:{}", state.device, state.inode, state.bytes, state.mtime_ns)
+}
+
+/// The bookmark of a file.
+pub(super) fn bookmark(source: &str, name: &str, state: &State, hash: &str) -> Bookmark {
+    Bookmark {
+        source: source.to_owned(),
+        key: format!("{PREFIX}{name}"),
+        value: format!("{}:{hash}", words(state)),
+    }
+}
+
+/// BLAKE3 of a regular file, in hexadecimal, and the state in which it was read.
+pub(super) fn hash(path: &Path) -> io::Result<(State, String)> {
+    // Not blocking and not following: since the walk a sender may have put a pipe or a link there.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let state = State::of(&metadata);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(&file)?;
+    Ok((state, hasher.finalize().to_hex().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bookmark_reads_back() {
+        let state = State { bytes: 7, device: 2, inode: 3, mtime_ns: -5 };
+        let written = bookmark("inbox", "a:b.csv", &state, "00ff");
+        let kept = Kept::from_bookmarks(vec![(written.key, written.value), ("cursor".into(), "4".into())]);
+        assert!(kept.knows("a:b.csv", &state));
+        assert!(!kept.knows("a:b.csv", &State { bytes: 8, ..state }));
+        assert!(kept.knows_content("a:b.csv", "00ff"));
+        assert!(!kept.knows("cursor", &state));
+    }
+}

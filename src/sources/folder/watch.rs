@@ -1,0 +1,152 @@
+//! inotify, reduced to what the walk needs: a bell, and which files were closed since their last change.
+//!
+//! Never a source of truth: a lost event costs latency, never a file.
+
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Paths remembered between two looks. Beyond it they are forgotten, and files settle instead.
+const REMEMBERED: usize = 100_000;
+
+/// What happened since the last look.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    ring: bool,
+    /// Whether the last thing that happened to a file completed it.
+    pub files: HashMap<PathBuf, bool>,
+    /// Events were lost: what is known about completed files is void.
+    pub lost: bool,
+    /// Why the system cannot watch everything.
+    pub limit: Option<String>,
+}
+
+/// Where events, wakes and the timer meet.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    heard: Mutex<Heard>,
+    rung: Condvar,
+}
+
+impl Bell {
+    /// Asks for a look now.
+    pub fn ring(&self) {
+        self.lock().ring = true;
+        self.rung.notify_all();
+    }
+
+    /// Waits for the bell, at most this long. Whether it rang.
+    pub fn wait(&self, most: Duration) -> bool {
+        let heard = self.lock();
+        let (heard, _) = self
+            .rung
+            .wait_timeout_while(heard, most, |heard| !heard.ring)
+            .unwrap_or_else(PoisonError::into_inner);
+        heard.ring
+    }
+
+    /// Takes what happened.
+    pub fn take(&self) -> Heard {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes an event; cheap, because the queue of the system overflows while it runs.
+    pub fn note(&self, event: notify::Result<Event>, root: &Path, claim_folder: &Path) {
+        let mut heard = self.lock();
+        let ring = match event {
+            Ok(event) if event.need_rescan() => {
+                heard.files.clear();
+                heard.lost = true;
+                true
+            }
+            Ok(event) => note_event(&mut heard, event, root, claim_folder),
+            Err(error) => {
+                if matches!(error.kind, ErrorKind::MaxFilesWatch) {
+                    heard.limit = Some(limit_words(&error));
+                }
+                heard.lost = true;
+                true
+            }
+        };
+        heard.ring |= ring;
+        if ring {
+            drop(heard);
+            self.rung.notify_all();
+        }
+    }
+}
+
+fn note_event(heard: &mut Heard, event: Event, root: &Path, claim_folder: &Path) -> bool {
+    let (completed, ring) = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (true, true),
+        // The From and To of a rename inside the folder come on their own as well.
+        EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_)) | EventKind::Access(_) => {
+            return false;
+        }
+        // A new folder may hold files that no event will ever name.
+        EventKind::Create(CreateKind::Folder) | EventKind::Any | EventKind::Other => return true,
+        // A hard link is created complete, without a close: the walk must begin to watch it settle.
+        EventKind::Create(_) => (false, true),
+        EventKind::Modify(_) => (false, false),
+        EventKind::Remove(_) => return event.paths.iter().any(|path| path == root),
+    };
+    let mut concerns_us = false;
+    for path in event.paths.into_iter().filter(|path| !path.starts_with(claim_folder)) {
+        concerns_us = true;
+        heard.files.insert(path, completed);
+    }
+    if heard.files.len() > REMEMBERED {
+        heard.files.clear();
+        heard.lost = true;
+    }
+    ring && concerns_us
+}
+
+fn limit_words(error: &notify::Error) -> String {
+    match error.kind {
+        ErrorKind::MaxFilesWatch => {
+            "the system's limit of inotify watches is reached, so the folder is polled; raise \
+             fs.inotify.max_user_watches"
+                .to_owned()
+        }
+        _ => format!(
+            "the folder cannot be watched and is polled ({error}); raise fs.inotify.max_user_instances"
+        ),
+    }
+}
+
+/// Begins to watch. The error is in words for a person.
+pub(super) fn arm(
+    bell: &Arc<Bell>,
+    root: &Path,
+    claim_folder: &Path,
+    recursive: bool,
+) -> Result<RecommendedWatcher, String> {
+    let (bell, own_root, claim_folder) = (Arc::clone(bell), root.to_owned(), claim_folder.to_owned());
+    // A link that a sender made must not make us watch the rest of the system.
+    let config = notify::Config::default().with_follow_symlinks(false);
+    let listener = move |event| bell.note(event, &own_root, &claim_folder);
+    let mut watcher = RecommendedWatcher::new(listener, config).map_err(|error| limit_words(&error))?;
+    let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
+    watcher.watch(root, mode).map_err(|error| limit_words(&error))?;
+    Ok(watcher)
+}
+
+/// Waits until `until` or the bell, looking at `stop` often enough that nobody waits for the thread's end.
+pub(super) fn wait(bell: &Bell, until: Instant, stop: &dyn Fn() -> bool) {
+    const SLICE: Duration = Duration::from_millis(500);
+    while !stop() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || bell.wait(left.min(SLICE)) {
+            return;
+        }
+    }
+}

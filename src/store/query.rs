@@ -1,0 +1,169 @@
+//! Reading what is stored, beside a daemon that writes. Must never change anything, nor wait for the writer.
+
+use crate::record::delivery::DeliveryId;
+use crate::record::outcome::Actor;
+use jiff::Timestamp;
+use std::ops::ControlFlow;
+
+/// Read access. Calls block.
+pub trait Query: Send + Sync {
+    /// The rows of a person's own statement, one at a time, until `see` has enough. Gives the names of the columns.
+    fn each(&self, sql: &str, see: &mut See<'_>) -> Result<Vec<String>, QueryError>;
+    /// Legs, the latest first, with the public columns of table `cdr`.
+    fn legs(&self, wish: &LegWish) -> Result<Table, QueryError>;
+    /// Deliveries, the latest first, with those that wait at the door.
+    fn deliveries(&self, limit: u32) -> Result<Table, QueryError>;
+    /// Open rejections, counted by reason, format and source.
+    fn rejected_groups(&self) -> Result<Table, QueryError>;
+    /// Open rejections, the latest first.
+    fn rejected(&self, limit: u32) -> Result<Table, QueryError>;
+    /// One rejection, open or not.
+    fn rejection(&self, id: i64) -> Result<Option<RejectedRow>, QueryError>;
+    /// Names of the origins that have rows.
+    fn origins(&self) -> Result<Vec<String>, QueryError>;
+    /// Everything at a glance; deliveries are summed up from `since` on.
+    fn overview(&self, since: DeliveryId) -> Result<Overview, QueryError>;
+}
+
+/// Takes the names of the columns and one row, and says whether it wants another.
+pub type See<'s> = dyn FnMut(&[String], Vec<Value>) -> ControlFlow<()> + 's;
+
+/// A value as the database holds it.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the names are the database's storage classes")]
+pub enum Value {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(String),
+    Blob(Vec<u8>),
+}
+
+/// Rows with the names of their columns.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Table {
+    /// Names.
+    pub columns: Vec<String>,
+    /// Rows, each as long as `columns`.
+    pub rows: Vec<Vec<Value>>,
+}
+
+/// Which legs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LegWish {
+    /// Started at or after.
+    pub since: Option<Timestamp>,
+    /// Started before.
+    pub until: Option<Timestamp>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A rejected row with its place.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the columns of the tables rejected, document and delivery")]
+pub struct RejectedRow {
+    pub id: i64,
+    pub delivery: String,
+    pub delivery_name: String,
+    pub source: String,
+    pub origin: String,
+    pub document_number: i64,
+    pub document_path: String,
+    pub format: Option<String>,
+    pub row_number: i64,
+    pub byte_offset: i64,
+    pub byte_length: i64,
+    pub field: Option<String>,
+    pub reason: String,
+    pub message: String,
+    pub resolved_at: Option<String>,
+    pub verbatim: Vec<u8>,
+    pub layouts: Vec<KnownLayout>,
+}
+
+/// A layout of which rows are stored: it tells where in a rejected row of the same format a field stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownLayout {
+    /// Separator of a delimited document.
+    pub separator: Option<char>,
+    /// Headers in document order.
+    pub headers: Vec<String>,
+}
+
+/// Everything at a glance.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Overview {
+    /// Rows of table `cdr`.
+    pub legs: i64,
+    /// Rejected rows and documents that nobody has dealt with.
+    pub rejected_open: i64,
+    /// The latest delivery, if there is one.
+    pub last_delivery: Table,
+    /// One row: how many deliveries, and the sums of their counts.
+    pub recent: Table,
+    /// One row: how many deliveries wait at the door, their bytes, and the oldest.
+    pub waiting: Table,
+    /// Health of each source as it was last written.
+    pub sources: Table,
+}
+
+/// Why nothing could be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// No database.
+    #[error("there is no database yet at {0}; `cdrd run` or `cdrd import FILE` creates it")]
+    Missing(String),
+    /// It cannot be opened.
+    #[error(
+        "the database {path} cannot be opened: {cause}; check that this user may read it and its folder (members of \
+         the group cdrd may)"
+    )]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// SQLite's words.
+        cause: String,
+    },
+    /// A statement failed.
+    #[error("the database refuses this: {cause}; {mend}")]
+    Refused {
+        /// SQLite's words.
+        cause: String,
+        /// What to do.
+        mend: &'static str,
+    },
+}
+
+impl QueryError {
+    /// Who must act.
+    pub const fn actor(&self) -> Actor {
+        Actor::Broken
+    }
+}
+
+impl Table {
+    /// The value of a column by its name.
+    pub fn value<'t>(&self, row: &'t [Value], column: &str) -> &'t Value {
+        let place = self.columns.iter().position(|name| name == column);
+        place.and_then(|place| row.get(place)).unwrap_or(&Value::Null)
+    }
+}
+
+impl Value {
+    /// A number, 0 where there is none.
+    pub const fn integer(&self) -> i64 {
+        match self {
+            Self::Integer(number) => *number,
+            _ => 0,
+        }
+    }
+
+    /// Text, empty where there is none.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            _ => "",
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The open database as the writer sees it: the connection, its prepared statements, and what is remembered of the
+//! tables between statements. Whatever is remembered is forgotten when a transaction or savepoint rolls back.
+
+use super::columns::Stamp;
+use super::raw::{Connection, Row, SqlError, Statement, Value};
+use super::stated::{self, KnownLayout, Place};
+use crate::record::card::Card;
+use crate::record::document::{Dialect, Layout, RowKind};
+use crate::record::port::Derive;
+use crate::store::StoreError;
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Why a step inside a transaction failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Fault {
+    /// SQLite refused.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is stored contradicts itself.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl From<stated::Undecodable> for Fault {
+    fn from(error: stated::Undecodable) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+impl Fault {
+    /// The error for the caller.
+    pub fn for_caller(&self, path: &str) -> StoreError {
+        let path = path.to_owned();
+        match self {
+            Self::Sql(error) if error.transient() => StoreError::Transient { path, cause: error.to_string() },
+            Self::Sql(error) => StoreError::Broken { path, cause: error.to_string() },
+            Self::Store(error) => error.clone(),
+            Self::Damaged(cause) => StoreError::Broken { path, cause: cause.clone() },
+        }
+    }
+}
+
+/// The database.
+pub struct Database<'c> {
+    connection: Connection<'c>,
+    prepared: HashMap<(usize, usize), Statement<'c>>,
+    derive: Arc<dyn Derive>,
+    last: i64,
+    /// Never goes back, not even when a transaction does: a chunk meant for a document that was rolled back must not
+    /// meet another one under its id.
+    last_document: i64,
+    known: HashMap<i64, Rc<KnownLayout>>,
+    writing: Vec<Rc<KnownLayout>>,
+    summaries: Option<bool>,
+    now: Rc<str>,
+}
+
+impl<'c> Database<'c> {
+    /// Reads where the sequences stand.
+    pub fn new(connection: Connection<'c>, derive: Arc<dyn Derive>) -> Result<Self, Fault> {
+        let mut database = Self {
+            connection,
+            prepared: HashMap::new(),
+            derive,
+            last: 0,
+            last_document: 0,
+            known: HashMap::new(),
+            writing: Vec::new(),
+            summaries: None,
+            now: "".into(),
+        };
+        database.read_sequence()?;
+        let last = database.one("SELECT max(id) FROM document", &[], |row| row.int(0))?;
+        database.last_document = last.unwrap_or(0);
+        Ok(database)
+    }
+
+    fn read_sequence(&mut self) -> Result<(), Fault> {
+        // The maxima cost a seek each, and hold even where a tool wrote rows past the sequence.
+        let last = self.one(
+            "SELECT max((SELECT last FROM sequence), (SELECT coalesce(max(id), 0) FROM cdr),
+                        (SELECT coalesce(max(change_seq), 0) FROM cdr),
+                        (SELECT coalesce(max(change_seq), 0) FROM tombstone))",
+            &[],
+            |row| row.int(0),
+        )?;
+        self.last = last.unwrap_or(0);
+        Ok(())
+    }
+
+    /// The connection.
+    pub const fn connection(&self) -> &Connection<'c> {
+        &self.connection
+    }
+
+    /// Begins a transaction; its rows share one `stored_at`.
+    pub fn begin(&mut self) -> Result<(), Fault> {
+        self.now = Stamp::new(jiff::Timestamp::now().as_millisecond()).as_str().into();
+        self.run("BEGIN IMMEDIATE", &[])?;
+        Ok(())
+    }
+
+    /// Commits.
+    pub fn commit(&mut self) -> Result<(), Fault> {
+        let last = self.last;
+        self.run("UPDATE sequence SET last = ?1 WHERE last <> ?1", &[Value::Int(last)])?;
+        self.run("COMMIT", &[])?;
+        Ok(())
+    }
+
+    /// Begins a step that can be taken back alone.
+    pub fn step(&mut self) -> Result<(), Fault> {
+        self.run("SAVEPOINT step", &[])?;
+        Ok(())
+    }
+
+    /// Keeps the step.
+    pub fn keep(&mut self) -> Result<(), Fault> {
+        self.run("RELEASE step", &[])?;
+        Ok(())
+    }
+
+    /// Rolls back the step, or the whole transaction.
+    pub fn roll_back(&mut self, savepoint: bool) -> Result<(), Fault> {
+        if !self.connection.autocommit() {
+            if savepoint {
+                self.run("ROLLBACK TO step", &[])?;
+                self.run("RELEASE step", &[])?;
+            } else {
+                self.run("ROLLBACK", &[])?;
+            }
+        }
+        self.known.clear();
+        self.writing.clear();
+        self.summaries = None;
+        Ok(())
+    }
+
+    /// The last number given.
+    pub const fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// The time at which this transaction stores.
+    pub fn now(&self) -> Rc<str> {
+        self.now.clone()
+    }
+
+    /// The next number of the sequence, not yet taken. Numbers that a rolled back transaction took stay unused.
+    pub const fn peek(&self) -> i64 {
+        self.last + 1
+    }
+
+    /// Takes the next number.
+    pub const fn next(&mut self) -> i64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// Takes the next document id.
+    pub const fn next_document(&mut self) -> i64 {
+        self.last_document += 1;
+        self.last_document
+    }
+
+    /// Runs a statement; gives the number of rows changed.
+    pub fn run(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, SqlError> {
+        self.statement(sql)?.run(values)
+    }
+
+    /// Hands each row to `row` until it breaks.
+    pub fn each(
+        &mut self,
+        sql: &'static str,
+        values: &[Value<'_>],
+        row: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, Fault>,
+    ) -> Result<(), Fault> {
+        self.statement(sql)?.each(values, row)
+    }
+
+    /// All rows.
+    pub fn all<T>(
+        &mut self,
+        sql: &'static str,
+        values: &[Value<'_>],
+        mut read: impl FnMut(&Row<'_>) -> T,
+    ) -> Result<Vec<T>, Fault> {
+        let mut rows = Vec::new();
+        self.each(sql, values, |row| {
+            rows.push(read(row));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(rows)
+    }
+
+    /// The first row.
+    pub fn one<T>(
+        &mut self,
+        sql: &'static str,
+        values: &[Value<'_>],
+        read: impl Fn(&Row<'_>) -> T,
+    ) -> Result<Option<T>, Fault> {
+        let mut first = None;
+        self.each(sql, values, |row| {
+            first = Some(read(row));
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(first)
+    }
+
+    /// Statements are found by the address of their text: hashing the text would cost as much as a seek.
+    fn statement(&mut self, sql: &'static str) -> Result<&mut Statement<'c>, SqlError> {
+        use std::collections::hash_map::Entry;
+        match self.prepared.entry((sql.as_ptr().addr(), sql.len())) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert(self.connection.prepare(sql)?)),
+        }
+    }
+
+    /// How to derive a stored version.
+    pub fn derive(&self) -> Arc<dyn Derive> {
+        self.derive.clone()
+    }
+
+    /// The card of a format of stored rows.
+    pub fn card(&self, format: &str) -> Result<&'static Card, Fault> {
+        self.derive.card(format).ok_or_else(|| unknown_format(format))
+    }
+
+    /// Whether any summary holds a place.
+    pub fn has_summaries(&mut self) -> Result<bool, Fault> {
+        if let Some(known) = self.summaries {
+            return Ok(known);
+        }
+        let some = self.one("SELECT 1 FROM summary LIMIT 1", &[], |_| ())?.is_some();
+        self.summaries = Some(some);
+        Ok(some)
+    }
+
+    /// Forgets whether any summary holds a place.
+    pub const fn summaries_changed(&mut self) {
+        self.summaries = None;
+    }
+
+    /// The row of a layout for writing, made if it is new.
+    pub fn layout(&mut self, layout: &Arc<Layout>) -> Result<Rc<KnownLayout>, Fault> {
+        // Rows of one document share their layout; the one used last stands first.
+        if let Some(place) = self.writing.iter().position(|known| Arc::ptr_eq(&known.layout, layout)) {
+            self.writing.swap(0, place);
+            return Ok(self.writing[0].clone());
+        }
+        let places = stated::places(layout);
+        let words: Vec<String> = places.iter().map(Place::word).collect();
+        let headers: Vec<&str> = layout.columns.iter().map(|column| column.header.as_str()).collect();
+        let (words, headers) = (json(&words)?, json(&headers)?);
+        let (dialect, kind) = (json(&layout.dialect)?, json(&layout.kind)?);
+        let key = [
+            Value::Blob(&layout.hash),
+            Value::Text(&dialect),
+            Value::Text(&headers),
+            Value::Text(&words),
+            Value::Text(layout.card.id),
+            Value::Text(&kind),
+        ];
+        let find = "SELECT id FROM layout WHERE hash = ?1 AND dialect = ?2 AND headers = ?3 AND places = ?4";
+        let id = match self.one(find, &key[..4], |row| row.int(0))? {
+            Some(id) => id,
+            None => self
+                .one(
+                    "INSERT INTO layout (hash, dialect, headers, places, format, kind)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+                    &key,
+                    |row| row.int(0),
+                )?
+                .ok_or_else(|| Fault::Damaged("table layout gave no id".to_owned()))?,
+        };
+        let known = Rc::new(KnownLayout { id, layout: layout.clone(), places });
+        // Each document has its own copy of its layout: keep only those of the documents in work.
+        self.writing.truncate(15);
+        self.writing.insert(0, known.clone());
+        Ok(known)
+    }
+
+    /// A layout of stored rows.
+    pub fn known_layout(&mut self, id: i64) -> Result<Rc<KnownLayout>, Fault> {
+        if let Some(known) = self.known.get(&id) {
+            return Ok(known.clone());
+        }
+        let find = "SELECT format, kind, dialect, headers, places FROM layout WHERE id = ?1";
+        let found = self
+            .one(find, &[Value::Int(id)], |row| [0, 1, 2, 3, 4].map(|column| row.text(column).to_owned()))?;
+        let damaged = || Fault::Damaged(format!("row {id} of table layout cannot be read"));
+        let [format, kind, dialect, headers, words] = found.ok_or_else(damaged)?;
+        let card = self.card(&format)?;
+        let kind: RowKind = serde_json::from_str(&kind).map_err(|_| damaged())?;
+        let dialect: Dialect = serde_json::from_str(&dialect).map_err(|_| damaged())?;
+        let headers: Vec<String> = serde_json::from_str(&headers).map_err(|_| damaged())?;
+        let words: Vec<String> = serde_json::from_str(&words).map_err(|_| damaged())?;
+        let layout = Layout::new(card, kind, headers, dialect)
+            .map_err(|error| Fault::Damaged(format!("stored rows no longer fit their format: {error}")))?;
+        let places = words.iter().map(|word| Place::from_word(word)).collect();
+        let known = Rc::new(KnownLayout { id, layout: Arc::new(layout), places });
+        self.known.insert(id, known.clone());
+        Ok(known)
+    }
+}
+
+fn unknown_format(format: &str) -> Fault {
+    Fault::Damaged(format!(
+        "stored rows have the format {format}, which this version of cdrd does not know; run the version that stored them"
+    ))
+}
+
+fn json<T: serde::Serialize + ?Sized>(value: &T) -> Result<String, Fault> {
+    serde_json::to_string(value).map_err(|error| Fault::Damaged(error.to_string()))
+}

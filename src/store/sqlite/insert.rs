@@ -1,0 +1,238 @@
+//! The fast path of a row: one insert as leg 0 on one unique index. A row that is new is stored by it, one that came
+//! before is found by one seek; only what is neither goes to `group`.
+//!
+//! Must never look before it inserts: the unique index decides.
+
+use super::columns::{self, CONTENT, FIXED, Stamps};
+use super::database::{Database, Fault};
+use super::raw::Value;
+use super::{calls, group, stated, summaries};
+use crate::dedup::{self, Identified, Key};
+use crate::record::document::RowKind;
+
+/// The document whose rows are being stored.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// Row id.
+    pub document: i64,
+    /// Its delivery.
+    pub delivery: String,
+    /// Its origin.
+    pub origin: String,
+    /// The origin's tenant.
+    pub tenant: Option<String>,
+    /// Its source.
+    pub source: String,
+}
+
+/// What storing did to table `cdr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Rows added.
+    pub added: u64,
+    /// Rows withdrawn.
+    pub withdrawn: u64,
+    /// Rows whose content or number changed, withdrawn ones too.
+    pub changed: u64,
+    /// Whether a row says something else now: not when only its number, format or tenant changed.
+    pub amended: bool,
+    /// A group's legs are told apart by nothing better than exact or near fields or copies.
+    pub collision: bool,
+}
+
+impl std::ops::AddAssign for Changes {
+    fn add_assign(&mut self, other: Self) {
+        self.added += other.added;
+        self.withdrawn += other.withdrawn;
+        self.changed += other.changed;
+        self.amended |= other.amended;
+        self.collision |= other.collision;
+    }
+}
+
+/// How a row ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It added at least one leg.
+    Stored,
+    /// Known, or says nothing new.
+    Duplicate,
+    /// Says something new about a known leg.
+    Amended,
+    /// A summary whose call has a leg.
+    Skipped,
+}
+
+/// Stores one row.
+pub fn store(
+    db: &mut Database<'_>,
+    reading: &Reading,
+    row: &Identified,
+    changes: &mut Changes,
+) -> Result<Outcome, Fault> {
+    let session = summaries::session(&row.leg.cdr);
+    let kind = row.leg.raw.layout.kind;
+    if kind == RowKind::Summary && summaries::has_leg(db, &reading.origin, session)? {
+        return Ok(Outcome::Skipped);
+    }
+    let outcome = if insert_first(db, reading, row)? {
+        changes.added += 1;
+        Outcome::Stored
+    } else if is_known(db, row)? {
+        return Ok(Outcome::Duplicate);
+    } else {
+        let done = group::regroup(db, reading, row.key, &group::Step::Add(row))?;
+        *changes += done;
+        match done {
+            Changes { added: 1.., .. } => Outcome::Stored,
+            Changes { amended: true, .. } => Outcome::Amended,
+            _ => Outcome::Duplicate,
+        }
+    };
+    match kind {
+        RowKind::Summary => summaries::note(db, &reading.origin, session, row)?,
+        RowKind::Leg => *changes += summaries::give_way(db, reading, session)?,
+    }
+    Ok(outcome)
+}
+
+/// Inserts the row as leg 0 unless its group has a leg 0 (and a group that has a leg has leg 0).
+fn insert_first(db: &mut Database<'_>, reading: &Reading, row: &Identified) -> Result<bool, Fault> {
+    let cdr = &row.leg.cdr;
+    let layout = db.layout(&row.leg.raw.layout)?;
+    let mut blob = Vec::with_capacity(256);
+    stated::encode_beside(&layout, row.copy, &row.leg.raw, cdr, &mut blob);
+    let links = dedup::links(layout.layout.card, cdr);
+    let own = calls::own_name(&links, &row.key);
+    let lineage =
+        Lineage { delivery: &reading.delivery, document: reading.document, position: row.leg.raw.position };
+    let new = NewRow {
+        key: row.key,
+        leg: 0,
+        format: layout.layout.card.id,
+        system: layout.layout.card.system,
+        source: &reading.source,
+        call_group: &own,
+        lineage,
+        versions: 1,
+        version_hash: &row.version_hash,
+        stated: Value::Blob(&blob),
+    };
+    let stamps = Stamps::of(cdr);
+    let Some(id) = insert(db, reading, &new, &columns::content(cdr, &stamps))? else { return Ok(false) };
+    let joining = calls::Joining {
+        id,
+        key: row.key,
+        version_hash: row.version_hash,
+        stamps: &stamps,
+        links: &links,
+        own: &own,
+    };
+    calls::join(db, &reading.origin, &joining)?;
+    Ok(true)
+}
+
+/// Whether this very version is stored: as leg 0 in nearly all cases, which is one seek.
+fn is_known(db: &mut Database<'_>, row: &Identified) -> Result<bool, Fault> {
+    let key =
+        [Value::Int(row.key.day.into()), Value::Blob(&row.key.identity), Value::Blob(&row.version_hash)];
+    let first = "SELECT 1 FROM cdr WHERE key_day = ?1 AND identity = ?2 AND leg = 0 AND version_hash = ?3";
+    if db.one(first, &key, |_| ())?.is_some() {
+        return Ok(true);
+    }
+    let any = "SELECT 1 FROM cdr WHERE key_day = ?1 AND identity = ?2 AND version_hash = ?3
+               UNION ALL
+               SELECT 1 FROM version WHERE key_day = ?1 AND identity = ?2 AND version_hash = ?3";
+    Ok(db.one(any, &key, |_| ())?.is_some())
+}
+
+/// Where a statement was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Lineage<'r> {
+    /// Delivery.
+    pub delivery: &'r str,
+    /// Document.
+    pub document: i64,
+    /// Place in the document.
+    pub position: crate::record::raw::Position,
+}
+
+impl Lineage<'_> {
+    /// Values of `delivery_id`, `document_id`, `row_number`, `byte_offset`, `byte_length`.
+    pub fn values(&self) -> [Value<'_>; 5] {
+        let number = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
+        [
+            Value::Text(self.delivery),
+            Value::Int(self.document),
+            number(self.position.row),
+            number(self.position.offset),
+            number(self.position.length),
+        ]
+    }
+}
+
+/// A row to insert, beside its content.
+#[derive(Debug)]
+pub struct NewRow<'r> {
+    /// Key of its group.
+    pub key: Key,
+    /// Number.
+    pub leg: u32,
+    /// Format of its highest version.
+    pub format: &'r str,
+    /// System of that format.
+    pub system: &'r str,
+    /// Source of its first statement.
+    pub source: &'r str,
+    /// Call group as far as the row alone tells.
+    pub call_group: &'r str,
+    /// Its first statement.
+    pub lineage: Lineage<'r>,
+    /// How many versions.
+    pub versions: i64,
+    /// Hash of its highest version.
+    pub version_hash: &'r [u8; 16],
+    /// The one version, or NULL.
+    pub stated: Value<'r>,
+}
+
+/// Inserts a row, as head of its call until `calls` knows better; gives its id, or `None` where its key is taken.
+pub fn insert(
+    db: &mut Database<'_>,
+    reading: &Reading,
+    row: &NewRow<'_>,
+    content: &[Value<'_>; CONTENT],
+) -> Result<Option<i64>, Fault> {
+    let now = db.now();
+    let id = db.peek();
+    let lineage = row.lineage.values();
+    let mut values = [Value::Null; FIXED.len() + CONTENT];
+    values[..FIXED.len()].copy_from_slice(&[
+        Value::Int(id),
+        Value::Int(row.key.day.into()),
+        Value::Blob(&row.key.identity),
+        Value::Int(row.leg.into()),
+        Value::Text(&reading.origin),
+        reading.tenant.as_deref().map_or(Value::Null, Value::Text),
+        Value::Text(row.source),
+        Value::Text(row.system),
+        Value::Text(row.format),
+        Value::Text(row.call_group),
+        Value::Int(1),
+        lineage[0],
+        lineage[1],
+        lineage[2],
+        lineage[3],
+        lineage[4],
+        Value::Int(row.versions),
+        Value::Blob(row.version_hash),
+        row.stated,
+        Value::Int(id),
+        Value::Text(&now),
+    ]);
+    values[FIXED.len()..].copy_from_slice(content);
+    if db.run(columns::INSERT.as_str(), &values)? == 0 {
+        return Ok(None);
+    }
+    Ok(Some(db.next()))
+}

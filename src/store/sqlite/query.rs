@@ -1,0 +1,325 @@
+//! Reads the SQLite database on a connection of its own that cannot write, with `spool.db` beside it as `spool`.
+
+use crate::record::delivery::DeliveryId;
+use crate::store::query::{
+    KnownLayout, LegWish, Overview, Query, QueryError, RejectedRow, See, Table, Value,
+};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{
+    AssertSqlSafe, Column as _, ConnectOptions as _, Executor as _, Row as _, SqlSafeStr as _,
+    Statement as _, TypeInfo as _, ValueRef as _,
+};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// Read access to one SQLite database.
+#[derive(Debug)]
+pub struct SqliteQuery {
+    connection: Mutex<SqliteConnection>,
+    spool: bool,
+    handle: Handle,
+}
+
+const LEGS: &str = "SELECT id, started_at, answered_at, ended_at, started_local, utc_offset_min, time_precision, \
+    time_ambiguous, duration_s, talk_s, ring_s, direction, disposition, caller, caller_number, caller_name, callee, \
+    callee_number, callee_name, dialled_number, did, redirecting_number, answered_by, extension, user_name, location, \
+    trunk_in, trunk_out, queue, agent, account_code, channel, dst_channel, context, hangup_cause_q850, hangup_text, \
+    released_by, cost, currency, codec, recordings, extra, origin, tenant, source, system, format, call_group, \
+    call_head, unique_id, linked_id, sip_call_id, delivery_id, document_id, row_number, byte_offset, byte_length, \
+    versions, change_seq, stored_at \
+    FROM cdr WHERE started_at >= ?1 AND started_at < ?2 ORDER BY started_at DESC, id DESC LIMIT ?3";
+
+const DELIVERIES: &str = "SELECT id, received_at, source, account, origin, name, peer, bytes, state, rows_read, \
+    stored, duplicate, amended, rejected, skipped, held FROM delivery";
+
+/// Deliveries of which the store has not heard yet.
+const AT_THE_DOOR: &str = " UNION ALL SELECT r.id, r.received_at, r.source, r.account, r.origin, r.name, r.peer, \
+    r.bytes, CASE r.state WHEN 'claiming' THEN 'waiting' ELSE r.state END, 0, 0, 0, 0, 0, 0, 0 \
+    FROM spool.receipt r WHERE NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id = r.id)";
+
+const LATEST_FIRST: &str = " ORDER BY id DESC LIMIT ?1";
+
+const OPEN_REJECTIONS: &str = "FROM rejected r JOIN document d ON d.id = r.document_id \
+    LEFT JOIN delivery l ON l.id = d.delivery_id WHERE r.resolved_at IS NULL AND d.state <> 'superseded'";
+
+impl SqliteQuery {
+    /// Opens the database, and `spool.db` if it is there. Never creates either.
+    pub fn open(database: &Path, spool: &Path, handle: Handle) -> Result<Self, QueryError> {
+        let shown = database.display().to_string();
+        if !database.try_exists().unwrap_or(true) {
+            return Err(QueryError::Missing(shown));
+        }
+        let unreadable =
+            |error: sqlx::Error| QueryError::Unreadable { path: shown.clone(), cause: words(&error) };
+        let connection = handle.block_on(async {
+            let mut connection = connect(database).await?;
+            sqlx::query("PRAGMA query_only = ON").execute(&mut connection).await?;
+            let attached = spool.exists() && attach(&mut connection, spool).await?;
+            // The first read finds out whether this is a database at all.
+            sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut connection).await?;
+            Ok((connection, attached))
+        });
+        let (connection, spool) = connection.map_err(unreadable)?;
+        Ok(Self { connection: Mutex::new(connection), spool, handle })
+    }
+
+    fn table(&self, sql: &str, params: &[Value]) -> Result<Table, QueryError> {
+        let mut table = Table::default();
+        table.columns = self.run(sql, params, &mut |_, row| {
+            table.rows.push(row);
+            ControlFlow::Continue(())
+        })?;
+        Ok(table)
+    }
+
+    fn number(&self, sql: &str) -> Result<i64, QueryError> {
+        Ok(self.table(sql, &[])?.rows.first().and_then(|row| row.first()).map_or(0, Value::integer))
+    }
+
+    fn run(&self, sql: &str, params: &[Value], see: &mut See<'_>) -> Result<Vec<String>, QueryError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = async {
+            let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await?;
+            let columns: Vec<String> =
+                statement.columns().iter().map(|column| column.name().to_owned()).collect();
+            let mut query = statement.query();
+            for value in params {
+                query = bind(query, value);
+            }
+            let mut rows = query.fetch(&mut *connection);
+            while let Some(row) = std::future::poll_fn(|context| rows.as_mut().poll_next(context)).await {
+                if see(&columns, values(&row?)?).is_break() {
+                    break;
+                }
+            }
+            Ok(columns)
+        };
+        self.handle.block_on(read).map_err(|error: sqlx::Error| refused(&error))
+    }
+}
+
+impl Query for SqliteQuery {
+    fn each(&self, sql: &str, see: &mut See<'_>) -> Result<Vec<String>, QueryError> {
+        self.run(sql, &[], see)
+    }
+
+    fn legs(&self, wish: &LegWish) -> Result<Table, QueryError> {
+        // Text beyond every time that can be written.
+        let until = wish.until.map_or_else(|| "9".repeat(8), layout);
+        let since = wish.since.map_or_else(String::new, layout);
+        self.table(LEGS, &[Value::Text(since), Value::Text(until), Value::Integer(i64::from(wish.limit))])
+    }
+
+    fn deliveries(&self, limit: u32) -> Result<Table, QueryError> {
+        let door = if self.spool { AT_THE_DOOR } else { "" };
+        self.table(&format!("{DELIVERIES}{door}{LATEST_FIRST}"), &[Value::Integer(i64::from(limit))])
+    }
+
+    fn rejected_groups(&self) -> Result<Table, QueryError> {
+        let sql = format!(
+            "SELECT r.reason, d.format, l.source, count(*) AS count, max(r.id) AS latest_id, \
+             max(l.received_at) AS latest_at {OPEN_REJECTIONS} GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3"
+        );
+        self.table(&sql, &[])
+    }
+
+    fn rejected(&self, limit: u32) -> Result<Table, QueryError> {
+        let sql = format!(
+            "SELECT r.id, d.delivery_id, l.name, l.source, d.path, d.format, r.row_number, r.byte_offset, r.byte_length, \
+             r.reason, r.field, r.message {OPEN_REJECTIONS} ORDER BY r.id DESC LIMIT ?1"
+        );
+        self.table(&sql, &[Value::Integer(i64::from(limit))])
+    }
+
+    fn rejection(&self, id: i64) -> Result<Option<RejectedRow>, QueryError> {
+        let table = self.table(
+            "SELECT r.*, d.delivery_id, d.number, d.path, d.format, l.name, l.source, l.origin FROM rejected r \
+             JOIN document d ON d.id = r.document_id LEFT JOIN delivery l ON l.id = d.delivery_id WHERE r.id = ?1",
+            &[Value::Integer(id)],
+        )?;
+        let Some(row) = table.rows.first() else { return Ok(None) };
+        let text = |column: &str| table.value(row, column).text().to_owned();
+        let integer = |column: &str| table.value(row, column).integer();
+        let optional = |column: &str| Some(text(column)).filter(|text| !text.is_empty());
+        let verbatim = match table.value(row, "verbatim") {
+            Value::Blob(bytes) => bytes.clone(),
+            other => other.text().as_bytes().to_vec(),
+        };
+        let layouts = match optional("format") {
+            Some(format) => self.layouts(format)?,
+            None => Vec::new(),
+        };
+        Ok(Some(RejectedRow {
+            id,
+            delivery: text("delivery_id"),
+            delivery_name: text("name"),
+            source: text("source"),
+            origin: text("origin"),
+            document_number: integer("number"),
+            document_path: text("path"),
+            format: optional("format"),
+            row_number: integer("row_number"),
+            byte_offset: integer("byte_offset"),
+            byte_length: integer("byte_length"),
+            field: optional("field"),
+            reason: text("reason"),
+            message: text("message"),
+            resolved_at: optional("resolved_at"),
+            verbatim,
+            layouts,
+        }))
+    }
+
+    fn origins(&self) -> Result<Vec<String>, QueryError> {
+        let table = self.table("SELECT name FROM origin ORDER BY name", &[])?;
+        Ok(table.rows.iter().filter_map(|row| row.first()).map(|name| name.text().to_owned()).collect())
+    }
+
+    fn overview(&self, since: DeliveryId) -> Result<Overview, QueryError> {
+        let (waiting, sources) = if self.spool {
+            let waiting = "SELECT count(*) AS deliveries, coalesce(sum(bytes), 0) AS bytes, min(received_at) AS oldest, \
+                           count(*) FILTER (WHERE state = 'unfinished') AS unfinished FROM spool.receipt";
+            let sources =
+                "SELECT source, health, message, since, updated_at FROM spool.source_state ORDER BY source";
+            (self.table(waiting, &[])?, self.table(sources, &[])?)
+        } else {
+            (Table::default(), Table::default())
+        };
+        Ok(Overview {
+            // Kept equal to the rows of cdr by every commit, and far shorter to add up than they are to count.
+            legs: self.number("SELECT coalesce(sum(legs_added - legs_withdrawn), 0) FROM document")?,
+            rejected_open: self.number(&format!("SELECT count(*) {OPEN_REJECTIONS}"))?,
+            last_delivery: self.table(&format!("{DELIVERIES}{LATEST_FIRST}"), &[Value::Integer(1)])?,
+            recent: self.table(
+                "SELECT count(*) AS deliveries, coalesce(sum(rows_read), 0) AS rows_read, \
+                 coalesce(sum(stored), 0) AS stored, coalesce(sum(duplicate), 0) AS duplicate, \
+                 coalesce(sum(amended), 0) AS amended, coalesce(sum(rejected), 0) AS rejected, \
+                 coalesce(sum(skipped), 0) AS skipped, coalesce(sum(held), 0) AS held FROM delivery WHERE id >= ?1",
+                &[Value::Text(since.to_string())],
+            )?,
+            waiting,
+            sources,
+        })
+    }
+}
+
+impl SqliteQuery {
+    /// The layouts of a format.
+    fn layouts(&self, format: String) -> Result<Vec<KnownLayout>, QueryError> {
+        let sql = "SELECT DISTINCT headers, dialect FROM layout WHERE format = ?1 LIMIT 100";
+        let table = self.table(sql, &[Value::Text(format)])?;
+        let mut layouts = Vec::new();
+        for row in &table.rows {
+            let dialect: serde_json::Value = serde_json::from_str(row[1].text()).unwrap_or_default();
+            let separator = dialect.get("separator").and_then(|text| text.as_str()?.chars().next());
+            if let Ok(headers) = serde_json::from_str(row[0].text()) {
+                layouts.push(KnownLayout { separator, headers });
+            }
+        }
+        Ok(layouts)
+    }
+}
+
+async fn connect(database: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(database)
+        .read_only(true)
+        .create_if_missing(false)
+        .busy_timeout(Duration::from_secs(30));
+    let opened = match options.connect().await {
+        Ok(mut connection) => {
+            sqlx::query("SELECT 1 FROM sqlite_schema").execute(&mut connection).await.map(|_| connection)
+        }
+        Err(error) => Err(error),
+    };
+    match opened {
+        // A reader who may not write to the folder cannot open a WAL database at rest: there is no -shm file to share.
+        // Without a -wal nobody writes, so that the file can be read as it lies.
+        Err(error) if is_cannot_open(&error) && !wal_of(database).exists() => {
+            options.immutable(true).connect().await
+        }
+        opened => opened,
+    }
+}
+
+fn wal_of(database: &Path) -> std::path::PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// `SQLITE_CANTOPEN`, also as an extended code.
+fn is_cannot_open(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 14)
+}
+
+/// Attaches `spool.db` (read-only like the connection) and tells whether its tables are there.
+async fn attach(connection: &mut SqliteConnection, spool: &Path) -> Result<bool, sqlx::Error> {
+    let path = spool.to_string_lossy().into_owned();
+    sqlx::query("ATTACH DATABASE ?1 AS spool").bind(path).execute(&mut *connection).await?;
+    let sql = "SELECT count(*) FROM spool.sqlite_schema WHERE name IN ('receipt', 'source_state')";
+    let tables: i64 = sqlx::query_scalar(sql).fetch_one(connection).await?;
+    Ok(tables == 2)
+}
+
+type Bound<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
+
+fn bind<'q>(query: Bound<'q>, value: &Value) -> Bound<'q> {
+    match value {
+        Value::Null => query.bind(None::<String>),
+        Value::Integer(number) => query.bind(*number),
+        Value::Real(number) => query.bind(*number),
+        Value::Text(text) => query.bind(text.clone()),
+        Value::Blob(bytes) => query.bind(bytes.clone()),
+    }
+}
+
+fn values(row: &SqliteRow) -> Result<Vec<Value>, sqlx::Error> {
+    (0..row.columns().len())
+        .map(|column| {
+            let raw = row.try_get_raw(column)?;
+            if raw.is_null() {
+                return Ok(Value::Null);
+            }
+            // The value's own storage class; SQLite's columns hold any.
+            Ok(match raw.type_info().name() {
+                "INTEGER" => Value::Integer(row.try_get_unchecked(column)?),
+                "REAL" => Value::Real(row.try_get_unchecked(column)?),
+                "BLOB" => Value::Blob(row.try_get_unchecked(column)?),
+                _ => {
+                    let bytes: Vec<u8> = row.try_get_unchecked(column)?;
+                    Value::Text(String::from_utf8_lossy(&bytes).into_owned())
+                }
+            })
+        })
+        .collect()
+}
+
+/// A time in the layout of the tables.
+fn layout(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
+fn words(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+}
+
+fn refused(error: &sqlx::Error) -> QueryError {
+    let cause = words(error);
+    let mend = if cause.contains("readonly") || cause.contains("read-only") || cause.contains("query_only") {
+        "`cdrd sql` only reads, write a SELECT"
+    } else if cause.contains("no such table") || cause.contains("no such column") {
+        "`cdrd sql \"SELECT name, sql FROM sqlite_schema\"` shows tables and columns"
+    } else if cause.contains("locked") || cause.contains("busy") {
+        "something else holds the database, try again"
+    } else {
+        "mend the statement, or check the file with `sqlite3 FILE 'PRAGMA integrity_check'`"
+    };
+    QueryError::Refused { cause, mend }
+}

@@ -1,0 +1,316 @@
+//! SQLite's C interface behind a safe one: prepared statements on the connection that sqlx opened and locked for us.
+//! sqlx's own way costs several times the insert itself.
+//!
+//! Must stay the only file with `unsafe`, and must never let a bound value or a read column outlive one call.
+
+#![expect(unsafe_code, reason = "the C interface; each block says why it is sound")]
+
+use libsqlite3_sys as ffi;
+use sqlx::sqlite::LockedSqliteHandle;
+use std::ffi::{CStr, c_int};
+use std::ops::ControlFlow;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+/// SQLite refused something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message} (SQLite code {code})")]
+pub struct SqlError {
+    /// Extended result code.
+    pub code: i32,
+    /// SQLite's words.
+    pub message: String,
+    /// No transaction is open any more: some errors roll back all of it.
+    pub rolled_back: bool,
+}
+
+impl SqlError {
+    /// Whether trying again later may help.
+    pub const fn transient(&self) -> bool {
+        matches!(
+            self.code & 0xff,
+            ffi::SQLITE_FULL
+                | ffi::SQLITE_IOERR
+                | ffi::SQLITE_BUSY
+                | ffi::SQLITE_LOCKED
+                | ffi::SQLITE_READONLY
+                | ffi::SQLITE_NOMEM
+                | ffi::SQLITE_CANTOPEN
+                | ffi::SQLITE_INTERRUPT
+        )
+    }
+}
+
+/// A value to bind, borrowed for one call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'v> {
+    /// NULL.
+    Null,
+    /// An integer.
+    Int(i64),
+    /// A double.
+    Real(f64),
+    /// Text.
+    Text(&'v str),
+    /// Bytes.
+    Blob(&'v [u8]),
+}
+
+impl<'v> Value<'v> {
+    /// Text; NULL when blank.
+    pub const fn text_or_null(text: &'v str) -> Self {
+        if text.is_empty() { Self::Null } else { Self::Text(text) }
+    }
+
+    /// An integer or NULL.
+    pub fn int_or_null(number: Option<i64>) -> Self {
+        number.map_or(Self::Null, Self::Int)
+    }
+}
+
+/// The locked connection. Cheap to clone within its thread.
+#[derive(Clone)]
+pub struct Connection<'c>(Rc<Handle<'c>>);
+
+struct Handle<'c> {
+    db: NonNull<ffi::sqlite3>,
+    // Keeps sqlx's own thread off the connection as long as any statement of ours exists.
+    _lock: LockedSqliteHandle<'c>,
+}
+
+impl<'c> Connection<'c> {
+    /// Takes over a locked connection.
+    pub fn new(mut lock: LockedSqliteHandle<'c>) -> Self {
+        let db = lock.as_raw_handle();
+        Self(Rc::new(Handle { db, _lock: lock }))
+    }
+
+    /// Prepares a statement that will run often.
+    pub fn prepare(&self, sql: &str) -> Result<Statement<'c>, SqlError> {
+        let mut statement = std::ptr::null_mut();
+        let length = c_int::try_from(sql.len()).unwrap_or(c_int::MAX);
+        // SAFETY: the connection is open and locked by `Handle`; the text is valid for `length` bytes and only read
+        // during the call; the out pointer is ours.
+        let code = unsafe {
+            ffi::sqlite3_prepare_v3(
+                self.0.db.as_ptr(),
+                sql.as_ptr().cast(),
+                length,
+                ffi::SQLITE_PREPARE_PERSISTENT,
+                &raw mut statement,
+                std::ptr::null_mut(),
+            )
+        };
+        match NonNull::new(statement) {
+            Some(statement) if code == ffi::SQLITE_OK => Ok(Statement { statement, on: self.clone() }),
+            _ => Err(self.error(code)),
+        }
+    }
+
+    /// Whether no transaction is open.
+    pub fn autocommit(&self) -> bool {
+        // SAFETY: the connection is open and locked by `Handle`.
+        unsafe { ffi::sqlite3_get_autocommit(self.0.db.as_ptr()) != 0 }
+    }
+
+    fn error(&self, code: c_int) -> SqlError {
+        // SAFETY: the connection is open and locked, so that no other call can change or free the message before it
+        // is copied; SQLite gives a NUL-terminated text, never a null pointer, for an open connection.
+        let message = unsafe { CStr::from_ptr(ffi::sqlite3_errmsg(self.0.db.as_ptr())) };
+        SqlError { code, message: message.to_string_lossy().into_owned(), rolled_back: self.autocommit() }
+    }
+}
+
+/// A prepared statement.
+pub struct Statement<'c> {
+    statement: NonNull<ffi::sqlite3_stmt>,
+    on: Connection<'c>,
+}
+
+impl Statement<'_> {
+    /// Binds, runs to the end and gives the number of rows changed. Rows it returns are ignored.
+    pub fn run(&mut self, values: &[Value<'_>]) -> Result<u64, SqlError> {
+        self.each(values, |_| Ok(ControlFlow::Continue(())))?;
+        // SAFETY: the connection is open and locked by `Handle`.
+        let changes = unsafe { ffi::sqlite3_changes64(self.on.0.db.as_ptr()) };
+        Ok(u64::try_from(changes).unwrap_or(0))
+    }
+
+    /// Binds, and hands each row to `row` until it breaks.
+    ///
+    /// Values are bound without a copy. That is sound because `bind` binds every parameter anew before the first step
+    /// of each call, and SQLite reads bound values only while stepping, which happens only here, within their borrow.
+    pub fn each<E: From<SqlError>>(
+        &mut self,
+        values: &[Value<'_>],
+        mut row: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        self.bind(values)?;
+        let outcome = loop {
+            // SAFETY: the statement is valid until dropped and used by this thread alone; its bound values are alive.
+            match unsafe { ffi::sqlite3_step(self.statement.as_ptr()) } {
+                ffi::SQLITE_DONE => break Ok(()),
+                ffi::SQLITE_ROW => match row(&Row { statement: self.statement, _of: &self.on }) {
+                    Ok(ControlFlow::Continue(())) => {}
+                    Ok(ControlFlow::Break(())) => break Ok(()),
+                    Err(error) => break Err(error),
+                },
+                // The message must be copied before the reset below.
+                code => break Err(self.on.error(code).into()),
+            }
+        };
+        self.reset();
+        outcome
+    }
+
+    fn reset(&mut self) {
+        // SAFETY: the statement is valid. The result repeats the error of the last step, which is already known.
+        unsafe {
+            ffi::sqlite3_reset(self.statement.as_ptr());
+            ffi::sqlite3_clear_bindings(self.statement.as_ptr());
+        }
+    }
+
+    fn bind(&mut self, values: &[Value<'_>]) -> Result<(), SqlError> {
+        // A closure that panicked may have left the statement in the middle of its rows.
+        self.reset();
+        // SAFETY: the statement is valid.
+        let wanted = unsafe { ffi::sqlite3_bind_parameter_count(self.statement.as_ptr()) };
+        if usize::try_from(wanted) != Ok(values.len()) {
+            return Err(SqlError {
+                code: ffi::SQLITE_RANGE,
+                message: format!("{} values for {wanted} parameters", values.len()),
+                rolled_back: self.on.autocommit(),
+            });
+        }
+        for (place, value) in (1..).zip(values) {
+            let statement = self.statement.as_ptr();
+            // SAFETY: the statement is valid and not stepping (reset above); `place` is a parameter of it. Text and
+            // blobs are bound as static: they outlive the steps of this call (see `each`), after which they are
+            // cleared or, had `row` panicked, replaced before the next step. A slice's pointer is never null.
+            let code = unsafe {
+                match *value {
+                    Value::Null => ffi::sqlite3_bind_null(statement, place),
+                    Value::Int(number) => ffi::sqlite3_bind_int64(statement, place, number),
+                    Value::Real(number) => ffi::sqlite3_bind_double(statement, place, number),
+                    Value::Text(text) => ffi::sqlite3_bind_text(
+                        statement,
+                        place,
+                        text.as_ptr().cast(),
+                        length(text.len()),
+                        ffi::SQLITE_STATIC(),
+                    ),
+                    Value::Blob(bytes) => ffi::sqlite3_bind_blob(
+                        statement,
+                        place,
+                        bytes.as_ptr().cast(),
+                        length(bytes.len()),
+                        ffi::SQLITE_STATIC(),
+                    ),
+                }
+            };
+            if code != ffi::SQLITE_OK {
+                return Err(self.on.error(code));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Records are capped far below 2 GiB; were one not, its tail would be cut and never read beyond its end.
+fn length(bytes: usize) -> c_int {
+    c_int::try_from(bytes).unwrap_or(c_int::MAX)
+}
+
+impl Drop for Statement<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the statement is valid, finalised once, and its connection is still open: `on` holds the lock.
+        unsafe {
+            ffi::sqlite3_finalize(self.statement.as_ptr());
+        }
+    }
+}
+
+/// The row a statement stands on.
+pub struct Row<'r> {
+    statement: NonNull<ffi::sqlite3_stmt>,
+    _of: &'r Connection<'r>,
+}
+
+impl Row<'_> {
+    fn kind(&self, column: i32) -> c_int {
+        // SAFETY: the statement stands on a row as long as `self` exists; a column out of range reads as NULL.
+        unsafe { ffi::sqlite3_column_type(self.statement.as_ptr(), column) }
+    }
+
+    /// An integer; 0 when it is none.
+    pub fn int(&self, column: i32) -> i64 {
+        if self.kind(column) != ffi::SQLITE_INTEGER {
+            return 0;
+        }
+        // SAFETY: as in `kind`; reading an integer converts nothing.
+        unsafe { ffi::sqlite3_column_int64(self.statement.as_ptr(), column) }
+    }
+
+    /// An integer as an unsigned one; 0 when negative.
+    pub fn unsigned(&self, column: i32) -> u64 {
+        u64::try_from(self.int(column)).unwrap_or(0)
+    }
+
+    /// Text; empty when NULL or no text.
+    pub fn text(&self, column: i32) -> &str {
+        if self.kind(column) != ffi::SQLITE_TEXT {
+            return "";
+        }
+        // SAFETY: as in `kind`. The column is text in UTF-8 (the database's encoding), so that nothing is converted
+        // and the bytes stay where they are until the next step, which needs `self` gone.
+        let bytes = unsafe {
+            let start = ffi::sqlite3_column_text(self.statement.as_ptr(), column);
+            let length = ffi::sqlite3_column_bytes(self.statement.as_ptr(), column);
+            slice(start, length)
+        };
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Bytes; empty when NULL or no blob.
+    pub fn blob(&self, column: i32) -> &[u8] {
+        if self.kind(column) != ffi::SQLITE_BLOB {
+            return &[];
+        }
+        // SAFETY: as in `kind`. The column is a blob, so that nothing is converted and the bytes stay where they are
+        // until the next step, which needs `self` gone.
+        unsafe {
+            let start = ffi::sqlite3_column_blob(self.statement.as_ptr(), column);
+            let length = ffi::sqlite3_column_bytes(self.statement.as_ptr(), column);
+            slice(start.cast(), length)
+        }
+    }
+
+    /// Whatever the column holds.
+    pub fn value(&self, column: i32) -> Value<'_> {
+        match self.kind(column) {
+            ffi::SQLITE_INTEGER => Value::Int(self.int(column)),
+            // SAFETY: as in `kind`; reading a double converts nothing.
+            ffi::SQLITE_FLOAT => {
+                Value::Real(unsafe { ffi::sqlite3_column_double(self.statement.as_ptr(), column) })
+            }
+            ffi::SQLITE_TEXT => Value::Text(self.text(column)),
+            ffi::SQLITE_BLOB => Value::Blob(self.blob(column)),
+            _ => Value::Null,
+        }
+    }
+
+    /// A 16-byte blob; zeros when it is none.
+    pub fn hash(&self, column: i32) -> [u8; 16] {
+        self.blob(column).try_into().unwrap_or_default()
+    }
+}
+
+/// SAFETY: `start` points to `length` bytes that live as long as `'r`, or is null for an empty value.
+unsafe fn slice<'r>(start: *const u8, length: c_int) -> &'r [u8] {
+    match usize::try_from(length) {
+        // SAFETY: the caller's promise.
+        Ok(length) if !start.is_null() => unsafe { std::slice::from_raw_parts(start, length) },
+        _ => &[],
+    }
+}

@@ -1,0 +1,257 @@
+//! The blob that gives a record back as it was written: column `stated` of `cdr` (beside what the row's own columns
+//! give back) and of `version` (alone).
+//!
+//! Layout: varint number of the layout, varint copy, varint number of values, two bits a value (blank, held by the row,
+//! written here), then each value written here as varint length and bytes. Must decode to the very record: a value is
+//! only left to the row where the row's text is equal byte by byte.
+
+use super::columns::Content;
+use crate::record::cdr::{Cdr, TextColumn};
+use crate::record::document::{Column, Layout};
+use crate::record::raw::{Position, RawRecord};
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+const BLANK: u8 = 0;
+const HELD: u8 = 1;
+const HERE: u8 = 2;
+
+/// Where a row gives a column's value back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A text column.
+    Column(TextColumn),
+    /// A member of `extra`.
+    Extra(String),
+    /// Nowhere.
+    Nowhere,
+}
+
+impl Place {
+    /// As kept in table `layout`.
+    pub fn word(&self) -> String {
+        match self {
+            Self::Column(column) => column.name().to_owned(),
+            Self::Extra(name) => format!("extra.{name}"),
+            Self::Nowhere => String::new(),
+        }
+    }
+
+    /// Reads [`Self::word`].
+    pub fn from_word(word: &str) -> Self {
+        if let Some(name) = word.strip_prefix("extra.") {
+            return Self::Extra(name.to_owned());
+        }
+        let column = TextColumn::ALL.iter().find(|column| column.name() == word);
+        column.map_or(Self::Nowhere, |column| Self::Column(*column))
+    }
+}
+
+/// A layout as known to the database.
+#[derive(Debug)]
+pub struct KnownLayout {
+    /// Row id.
+    pub id: i64,
+    /// The layout.
+    pub layout: Arc<Layout>,
+    /// Where rows give each of its columns back.
+    pub places: Vec<Place>,
+}
+
+/// Where rows of a layout give its columns back, as formats are now.
+pub fn places(layout: &Layout) -> Vec<Place> {
+    let place = |column: &Column| match column.field {
+        Some(field) => field.home().map_or_else(
+            || field.extra_name().map_or(Place::Nowhere, |name| Place::Extra(name.to_owned())),
+            Place::Column,
+        ),
+        None => Place::Extra(column.header.clone()),
+    };
+    layout.columns.iter().map(place).collect()
+}
+
+/// A damaged blob, or one of a layout that does not fit it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("column stated does not decode")]
+pub struct Undecodable;
+
+/// Writes a record beside the row that shows it alone.
+pub fn encode_beside(layout: &KnownLayout, copy: u32, raw: &RawRecord, row: &Cdr, out: &mut Vec<u8>) {
+    let members = plain_members(row.text.get(TextColumn::Extra));
+    encode(layout, copy, raw, out, |column, value| match layout.places.get(column) {
+        Some(Place::Column(home)) => row.text.get(*home) == value,
+        Some(Place::Extra(name)) => {
+            members.iter().rev().find(|(member, _)| member == name).is_some_and(|(_, held)| *held == value)
+        }
+        _ => false,
+    });
+}
+
+/// Writes a record whole.
+pub fn encode_whole(layout: &KnownLayout, copy: u32, raw: &RawRecord, out: &mut Vec<u8>) {
+    encode(layout, copy, raw, out, |_, _| false);
+}
+
+fn encode(
+    layout: &KnownLayout,
+    copy: u32,
+    raw: &RawRecord,
+    out: &mut Vec<u8>,
+    held: impl Fn(usize, &str) -> bool,
+) {
+    out.clear();
+    put_varint(out, u64::try_from(layout.id).unwrap_or(0));
+    put_varint(out, u64::from(copy));
+    put_varint(out, raw.len() as u64);
+    let tags = out.len();
+    out.resize(tags + raw.len().div_ceil(4), 0);
+    for column in 0..raw.len() {
+        let value = raw.value(column);
+        let tag = if value.is_empty() {
+            BLANK
+        } else if held(column, value) {
+            HELD
+        } else {
+            put_varint(out, value.len() as u64);
+            out.extend_from_slice(value.as_bytes());
+            HERE
+        };
+        out[tags + column / 4] |= tag << (column % 4 * 2);
+    }
+}
+
+/// The number of the layout that a blob was written with.
+pub fn layout_of(blob: &[u8]) -> Result<i64, Undecodable> {
+    let mut rest = blob;
+    i64::try_from(varint(&mut rest)?).map_err(|_| Undecodable)
+}
+
+/// Reads a record, and its copy number, back. `row` is the content beside which it was written, if it was.
+pub fn decode(
+    blob: &[u8],
+    layout: &KnownLayout,
+    position: Position,
+    row: Option<&Content>,
+) -> Result<(RawRecord, u32), Undecodable> {
+    let mut rest = blob;
+    varint(&mut rest)?;
+    let copy = u32::try_from(varint(&mut rest)?).map_err(|_| Undecodable)?;
+    let values = usize::try_from(varint(&mut rest)?).map_err(|_| Undecodable)?;
+    let (tags, tail) = rest.split_at_checked(values.div_ceil(4)).ok_or(Undecodable)?;
+    rest = tail;
+    let extra: Map<String, Value> =
+        row.and_then(|row| serde_json::from_str(row.text(TextColumn::Extra)).ok()).unwrap_or_default();
+    let mut raw = RawRecord::new(layout.layout.clone(), position);
+    for column in 0..values {
+        match tags[column / 4] >> (column % 4 * 2) & 3 {
+            BLANK => raw.push(""),
+            HELD => {
+                let row = row.ok_or(Undecodable)?;
+                match layout.places.get(column) {
+                    Some(Place::Column(home)) => raw.push(row.text(*home)),
+                    Some(Place::Extra(name)) => {
+                        raw.push(extra.get(name).and_then(Value::as_str).ok_or(Undecodable)?);
+                    }
+                    _ => return Err(Undecodable),
+                }
+            }
+            HERE => {
+                let length = usize::try_from(varint(&mut rest)?).map_err(|_| Undecodable)?;
+                let (value, tail) = rest.split_at_checked(length).ok_or(Undecodable)?;
+                raw.push(std::str::from_utf8(value).map_err(|_| Undecodable)?);
+                rest = tail;
+            }
+            _ => return Err(Undecodable),
+        }
+    }
+    if rest.is_empty() { Ok((raw, copy)) } else { Err(Undecodable) }
+}
+
+/// The members of a flat object of strings, those that need no escape; none for any other object: its values are
+/// written here and not left to the row.
+fn plain_members(extra: &str) -> Vec<(&str, &str)> {
+    let mut members = Vec::with_capacity(16);
+    let Some(mut rest) = extra.strip_prefix('{') else { return members };
+    while let Some((name, tail)) = json_string(rest) {
+        let Some((value, tail)) = tail.strip_prefix(':').and_then(json_string) else { break };
+        if !name.contains('\\') && !value.contains('\\') {
+            members.push((name, value));
+        }
+        match tail.strip_prefix(',') {
+            Some(tail) => rest = tail,
+            None if tail == "}" => return members,
+            None => break,
+        }
+    }
+    Vec::new()
+}
+
+/// The text between the quotes, escapes and all, and what follows.
+fn json_string(text: &str) -> Option<(&str, &str)> {
+    let text = text.strip_prefix('"')?;
+    let mut from = 0;
+    loop {
+        let at = from + memchr::memchr2(b'"', b'\\', text.as_bytes().get(from..)?)?;
+        if text.as_bytes()[at] == b'"' {
+            return Some((&text[..at], &text[at + 1..]));
+        }
+        from = at + 2;
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push((number & 0x7f) as u8);
+}
+
+fn varint(rest: &mut &[u8]) -> Result<u64, Undecodable> {
+    let mut number = 0;
+    for shift in (0..63).step_by(7) {
+        let (first, tail) = rest.split_first().ok_or(Undecodable)?;
+        *rest = tail;
+        number |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(Undecodable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_read_only_where_plain() {
+        let members = plain_members(r#"{"a":"x","b\"":"y","c":"q\"z","d":"äö"}"#);
+        assert_eq!(members, [("a", "x"), ("d", "äö")]);
+        assert_eq!(plain_members(""), []);
+        assert_eq!(plain_members(r#"{"a":"x","b":1}"#), []);
+        assert_eq!(plain_members(r#"{"a":"unended"#), []);
+        assert_eq!(plain_members(r#"{"a":"\"#), []);
+    }
+
+    #[test]
+    fn numbers_of_any_size_survive() -> Result<(), Undecodable> {
+        for number in [0, 1, 127, 128, 300, u64::from(u32::MAX), 1 << 62] {
+            let mut out = Vec::new();
+            put_varint(&mut out, number);
+            let mut rest = out.as_slice();
+            assert_eq!(varint(&mut rest)?, number);
+            assert!(rest.is_empty());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_place_survives_its_word() {
+        for place in
+            [Place::Column(TextColumn::CallerName), Place::Extra("last.app".to_owned()), Place::Nowhere]
+        {
+            assert_eq!(Place::from_word(&place.word()), place);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Summaries of calls: one is a statement only as long as no leg of its session is stored.
+//!
+//! Must stay free of cost for origins that send none: the table of summaries is empty and known to be.
+
+use super::database::{Database, Fault};
+use super::group::{self, Step};
+use super::insert::{Changes, Reading};
+use super::raw::Value;
+use crate::dedup::{Identified, Key};
+use crate::record::cdr::{Cdr, TextColumn};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// The session of a row; empty when it has none.
+pub fn session(cdr: &Cdr) -> &str {
+    cdr.text.get(TextColumn::LinkedId).trim()
+}
+
+/// Whether a leg of this session is stored. Sessions are link values, so that their rows are found through the call.
+pub fn has_leg(db: &mut Database<'_>, origin: &str, session: &str) -> Result<bool, Fault> {
+    if session.is_empty() {
+        return Ok(false);
+    }
+    let key = [Value::Text(origin), Value::Text(session)];
+    let hidden = "SELECT 1 FROM hidden_session WHERE origin = ?1 AND linked_id = ?2";
+    if db.one(hidden, &key, |_| ())?.is_some() {
+        return Ok(true);
+    }
+    let by_link = "SELECT call_group FROM call_link WHERE origin = ?1 AND value = ?2";
+    let mut names = db.all(by_link, &key, |row| row.text(0).to_owned())?;
+    names.push(session.to_owned());
+    for name in &names {
+        let mut found = false;
+        let key = [Value::Text(origin), Value::Text(name), Value::Text(session)];
+        // A row whose highest version is a summary has no leg.
+        db.each(
+            "SELECT linked_id FROM cdr
+              WHERE origin = ?1 AND call_group = ?2 AND linked_id IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM summary
+                                 WHERE summary.origin = ?1 AND summary.linked_id = ?3
+                                   AND summary.key_day = cdr.key_day AND summary.identity = cdr.identity
+                                   AND summary.version_hash = cdr.version_hash)",
+            &key,
+            |row| {
+                found = row.text(0).trim() == session;
+                Ok(if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            },
+        )?;
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Notes that a summary holds a place.
+pub fn note(db: &mut Database<'_>, origin: &str, session: &str, row: &Identified) -> Result<(), Fault> {
+    if session.is_empty() {
+        return Ok(());
+    }
+    db.run(
+        "INSERT INTO summary (origin, linked_id, key_day, identity, version_hash) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO NOTHING",
+        &[
+            Value::Text(origin),
+            Value::Text(session),
+            Value::Int(row.key.day.into()),
+            Value::Blob(&row.key.identity),
+            Value::Blob(&row.version_hash),
+        ],
+    )?;
+    db.summaries_changed();
+    Ok(())
+}
+
+/// Drops the summaries of a session, because a leg of it is stored.
+pub fn give_way(db: &mut Database<'_>, reading: &Reading, session: &str) -> Result<Changes, Fault> {
+    let mut changes = Changes::default();
+    if session.is_empty() || !db.has_summaries()? {
+        return Ok(changes);
+    }
+    let key = [Value::Text(&reading.origin), Value::Text(session)];
+    let find = "SELECT key_day, identity, version_hash FROM summary WHERE origin = ?1 AND linked_id = ?2";
+    let found = db.all(find, &key, |row| {
+        (Key { day: i32::try_from(row.int(0)).unwrap_or(0), identity: row.hash(1) }, row.hash(2))
+    })?;
+    if found.is_empty() {
+        return Ok(changes);
+    }
+    db.run("DELETE FROM summary WHERE origin = ?1 AND linked_id = ?2", &key)?;
+    db.summaries_changed();
+    let mut groups: BTreeMap<Key, Vec<[u8; 16]>> = BTreeMap::new();
+    for (key, version) in found {
+        groups.entry(key).or_default().push(version);
+    }
+    for (key, versions) in &groups {
+        changes += group::regroup(db, reading, *key, &Step::Drop(versions))?;
+    }
+    Ok(changes)
+}

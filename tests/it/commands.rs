@@ -1,0 +1,257 @@
+//! The commands that only read, on a database and a spool made by hand: what they print, to a pipe and as JSON.
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+use std::path::Path;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+type Tested = Result<(), Box<dyn std::error::Error>>;
+
+const LEGS: &str = include_str!("../../migrations/sqlite/0001_legs.sql");
+
+/// What the commands rely on in spool.db.
+const SPOOL: &str = "
+    CREATE TABLE receipt (id TEXT PRIMARY KEY, state TEXT, origin TEXT, source TEXT, account TEXT, peer TEXT, name TEXT,
+        received_at TEXT, bytes INTEGER);
+    CREATE TABLE source_state (source TEXT PRIMARY KEY, health TEXT, message TEXT, since TEXT, updated_at TEXT);
+    INSERT INTO receipt VALUES ('01JQ00000000000000000000B2', 'claiming', 'pbx', 'inbox', NULL, NULL, 'late.csv',
+        '2025-03-31 10:00:00.000', 2048);
+    INSERT INTO source_state VALUES ('inbox', 'stopped', 'the folder is gone; mount it again',
+        '2025-03-31 10:00:01.000', '2025-03-31 10:00:01.000');";
+
+const ROWS: &str = "
+    INSERT INTO origin (name, key, time_zone, clock_fault, created_at) VALUES ('pbx', 'pbx', 'Europe/Berlin', NULL, '2025-03-31 08:00:00.000');
+    INSERT INTO delivery (id, source, origin, name, bytes, received_at, state, rows_read, stored, rejected)
+        VALUES ('01JQ00000000000000000000A1', 'inbox', 'pbx', 'first' || char(27) || '[2J.csv', 300,
+                '2025-03-31 09:00:00.000', 'done_with_rejects', 2, 1, 1);
+    INSERT INTO layout (id, hash, format, kind, dialect, headers, places)
+        VALUES (1, x'00', 'asterisk-cdr-csv', 'leg', '{\"separator\":\",\"}', '[\"src\",\"start\",\"dst\"]', '[]');
+    INSERT INTO document (id, delivery_id, number, run, path, format, state, next_row, claim, rows_read, stored, rejected,
+                          legs_added)
+        VALUES (7, '01JQ00000000000000000000A1', 1, 1, '', 'asterisk-cdr-csv', 'done', 3, 'c', 2, 1, 1, 1);
+    INSERT INTO rejected VALUES (17, 7, 2, 120, 27, CAST('201,31 February,0301234' AS BLOB), 'start', 'start_invalid',
+        'the start is no time; mend the row and send it again', NULL);
+    INSERT INTO cdr (key_day, identity, leg, origin, source, system, format, call_group, call_head, started_at,
+                     utc_offset_min, time_precision, time_ambiguous, talk_s, direction, disposition, caller, caller_name,
+                     callee, delivery_id, document_id, row_number, byte_offset, byte_length, versions, version_hash,
+                     change_seq, stored_at)
+        VALUES (20178, x'0102', 0, 'pbx', 'inbox', 'asterisk', 'asterisk-cdr-csv', 'g', 1, '2025-03-31 08:15:00.000',
+                120, 'second', 0, 75, 'outbound', 'answered', '201', 'Ada' || char(10) || 'Muster', '+49301234567',
+                '01JQ00000000000000000000A1', 7, 1, 0, 40, 1, x'00', 1, '2025-03-31 09:00:01.000');";
+
+/// A folder with a configuration and, if wished, a database and a spool.
+fn place(stored: bool) -> Result<TempDir, Box<dyn std::error::Error>> {
+    let folder = TempDir::new()?;
+    std::fs::write(folder.path().join("config.toml"), include_str!("../../config.toml"))?;
+    if stored {
+        std::fs::create_dir(folder.path().join("var"))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            for (file, statements) in [("cdr.db", [LEGS, ROWS]), ("spool.db", [SPOOL, ""])] {
+                let path = folder.path().join("var").join(file);
+                let mut connection =
+                    SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await?;
+                for statement in statements {
+                    connection.execute(sqlx::raw_sql(statement)).await?;
+                }
+                connection.close().await?;
+            }
+            Ok::<_, sqlx::Error>(())
+        })?;
+    }
+    Ok(folder)
+}
+
+fn cdrd(folder: &Path, arguments: &[&str]) -> std::io::Result<Output> {
+    Command::new(env!("CARGO_BIN_EXE_cdrd"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("STATE_DIRECTORY")
+        .env("TZ", "Europe/Berlin")
+        .output()
+}
+
+/// Standard output of a command that must end well.
+fn shown(folder: &Path, arguments: &[&str]) -> Result<String, Box<dyn std::error::Error>> {
+    let output = cdrd(folder, arguments)?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), errors.as_ref()), (Some(0), ""), "{arguments:?}");
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[test]
+fn legs_are_listed_on_the_clock_of_the_pbx_and_safe_for_a_terminal() -> Tested {
+    let folder = place(true)?;
+    assert_eq!(
+        shown(folder.path(), &["calls"])?,
+        "started\tdirection\tdisposition\tcaller\tcallee\ttalk\torigin\n\
+         2025-03-31 10:15:00 +02:00\toutbound\tanswered\t201 (Ada\\x0aMuster)\t+49301234567\t1:15\tpbx\n"
+    );
+    assert_eq!(shown(folder.path(), &["calls", "--until", "2025-03-31 10:15", "--json"])?, "");
+    let json: serde_json::Value =
+        serde_json::from_str(&shown(folder.path(), &["calls", "--json", "--since", "2025-03-31 10:15"])?)?;
+    assert_eq!(json["caller_name"], "Ada\nMuster");
+    assert_eq!(json["row_number"], 1);
+    Ok(())
+}
+
+#[test]
+fn deliveries_include_those_that_wait_at_the_door() -> Tested {
+    let folder = place(true)?;
+    assert_eq!(
+        shown(folder.path(), &["deliveries"])?,
+        "id\treceived\tsource\tname\tstate\trows\tbytes\tstored\tduplicate\tamended\trejected\tskipped\theld\n\
+         01JQ00000000000000000000B2\t2025-03-31 10:00:00Z\tinbox\tlate.csv\twaiting\t0\t2048\t0\t0\t0\t0\t0\t0\n\
+         01JQ00000000000000000000A1\t2025-03-31 09:00:00Z\tinbox\tfirst\\x1b[2J.csv\tdone_with_rejects\t2\t300\t1\t0\
+         \t0\t1\t0\t0\n"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_status_tells_health_backlog_and_what_is_rejected() -> Tested {
+    let folder = place(true)?;
+    let status = shown(folder.path(), &["status"])?;
+    for line in [
+        "daemon     not running; what follows is as it was left",
+        "waiting    deliveries 1, 2.0 KiB, the oldest from 2025-03-31 10:00:00Z",
+        "rejected   1 open: `cdrd rejected list` says why",
+        "source     inbox: stopped since 2025-03-31 10:00:01Z: the folder is gone; mount it again",
+    ] {
+        assert!(status.lines().any(|shown| shown == line), "{line:?} is missing in:\n{status}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&shown(folder.path(), &["status", "--json"])?)?;
+    assert_eq!(
+        (&json["legs"], &json["pid"], &json["waiting"]["deliveries"]),
+        (&1.into(), &serde_json::Value::Null, &1.into())
+    );
+    Ok(())
+}
+
+#[test]
+fn a_rejected_row_is_shown_with_place_mend_and_marked_field() -> Tested {
+    let folder = place(true)?;
+    assert_eq!(
+        shown(folder.path(), &["rejected", "list"])?,
+        "count\treason\tformat\tsource\tlatest\tlatest id\n\
+         1\tstart_invalid\tasterisk-cdr-csv\tinbox\t2025-03-31 09:00:00Z\t17\n"
+    );
+    assert_eq!(
+        shown(folder.path(), &["rejected", "show", "17"])?,
+        "delivery  01JQ00000000000000000000A1 first\\x1b[2J.csv from inbox\n\
+         document  1 (the whole body)\n\
+         format    asterisk-cdr-csv\n\
+         place     row 2, bytes 120 to 147\n\
+         reason    start_invalid\n\
+         field     start\n\
+         message   the start is no time; mend the row and send it again\n\
+         original  cdrd original 01JQ00000000000000000000A1 --document 1\n\
+         \n\
+         201,>>>31 February<<<,0301234\n"
+    );
+    let output = cdrd(folder.path(), &["rejected", "show", "18"])?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no rejection 18"));
+    Ok(())
+}
+
+#[test]
+fn sql_reads_database_and_spool_and_writes_neither() -> Tested {
+    let folder = place(true)?;
+    let sql = |statement| shown(folder.path(), &["sql", statement]);
+    assert_eq!(sql("SELECT caller, talk_s FROM cdr")?, "caller\ttalk_s\n201\t75\n");
+    assert_eq!(sql("SELECT caller FROM cdr WHERE 0")?, "caller\n");
+    assert_eq!(sql("SELECT name FROM spool.receipt")?, "name\nlate.csv\n");
+    assert_eq!(
+        shown(folder.path(), &["sql", "--json", "SELECT identity, null AS n, 1.5 AS r FROM cdr"])?,
+        "{\"identity\":\"0102\",\"n\":null,\"r\":1.5}\n"
+    );
+    for write in [
+        "DELETE FROM cdr",
+        "UPDATE spool.receipt SET state = 'x'",
+        "PRAGMA query_only = OFF; DELETE FROM cdr",
+        "CREATE TABLE t (a)",
+    ] {
+        let output = cdrd(folder.path(), &["sql", write])?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{write}");
+        assert!(said.contains("only reads, write a SELECT"), "{write}: {said}");
+    }
+    let output = cdrd(folder.path(), &["sql", "SELEC 1"])?;
+    assert_eq!(
+        String::from_utf8(output.stderr)?,
+        "cdrd: the database refuses this: near \"SELEC\": syntax error; mend the statement, or check the file with \
+         `sqlite3 FILE 'PRAGMA integrity_check'`\n"
+    );
+    assert_eq!(sql("SELECT count(*) AS n FROM cdr")?, "n\n1\n");
+    Ok(())
+}
+
+#[test]
+fn without_a_database_each_command_says_what_creates_it() -> Tested {
+    let folder = place(false)?;
+    for arguments in [&["calls"][..], &["deliveries"], &["rejected", "list"], &["sql", "SELECT 1"]] {
+        let output = cdrd(folder.path(), arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(said.contains("there is no database yet at") && said.contains("cdrd run"), "{said}");
+    }
+    assert!(shown(folder.path(), &["status"])?.contains("none yet at"));
+    assert!(!folder.path().join("var").exists(), "looking creates nothing");
+    Ok(())
+}
+
+#[test]
+fn check_says_what_it_found_and_exits_2_on_faults() -> Tested {
+    let folder = place(false)?;
+    let said = shown(folder.path(), &["check"])?;
+    assert!(said.contains("ok      origin pbx: zone Europe/Berlin, this host's"), "{said}");
+    assert!(said.contains("inbox does not exist; `cdrd run` creates it"), "{said}");
+    assert!(said.ends_with("config.toml: 0 wrong, 0 warnings\n"), "{said}");
+
+    std::fs::write(folder.path().join("inbox"), "a file")?;
+    let output = cdrd(folder.path(), &["check"])?;
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stdout)?;
+    assert!(said.contains("wrong   config.toml:19: source.path: "), "{said}");
+    assert!(said.contains("inbox is no folder; name the folder"), "{said}");
+
+    std::fs::write(folder.path().join("config.toml"), "nonsense = 1\n")?;
+    let output = cdrd(folder.path(), &["check"])?;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr)?.contains("config.toml:1: nonsense: there is no such key"));
+    Ok(())
+}
+
+#[test]
+fn an_origin_that_lost_its_stanza_is_missed() -> Tested {
+    let folder = place(true)?;
+    let renamed = include_str!("../../config.toml").replace("\"pbx\"", "\"hq\"");
+    std::fs::write(folder.path().join("config.toml"), &renamed)?;
+    let output = cdrd(folder.path(), &["check"])?;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8(output.stdout)?
+            .contains("origin \"pbx\" has rows in the database but no [[origin]]")
+    );
+    let mended = renamed.replace("# formerly = \"old-name\"", "formerly = \"pbx\"");
+    std::fs::write(folder.path().join("config.toml"), mended)?;
+    shown(folder.path(), &["check"])?;
+    Ok(())
+}
+
+#[test]
+fn wrong_usage_is_2_and_help_is_0() -> Tested {
+    let folder = TempDir::new()?;
+    assert_eq!(cdrd(folder.path(), &["--help"])?.status.code(), Some(0));
+    assert_eq!(cdrd(folder.path(), &["nonsense"])?.status.code(), Some(2));
+    assert_eq!(cdrd(folder.path(), &["calls", "--since", "yesterday"])?.status.code(), Some(2));
+    // No configuration here; where the host has one, it is a good one or exit 2 as well.
+    if !Path::new("/etc/cdrd/config.toml").exists() {
+        let output = cdrd(folder.path(), &["status"])?;
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8(output.stderr)?.contains("--config FILE"));
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Each wrong configuration is answered with file, line, key and mend, and all that is wrong with it is said at once.
+
+use cdrd::config::{ConfigError, Surroundings, load};
+use std::path::Path;
+use tempfile::TempDir;
+
+const ORIGIN: &str = "[[origin]]\nname = \"hq\"\n";
+const SOURCE: &str = "[[source]]\nname = \"inbox\"\nkind = \"folder\"\npath = \"inbox\"\n";
+
+/// What the program says about this file, without the folder's name.
+fn said(text: &str) -> Result<String, Box<dyn std::error::Error>> {
+    let folder = TempDir::new()?;
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, text)?;
+    let surroundings = Surroundings { state_directory: None, formats: &["asterisk-cdr-csv"] };
+    match load(&file, &surroundings) {
+        Ok(config) => Ok(format!("accepted: {config:?}")),
+        Err(error) => Ok(error.to_string().replace(&format!("{}/", folder.path().display()), "")),
+    }
+}
+
+#[track_caller]
+fn assert_said(text: &str, expected: &str) {
+    assert_eq!(said(text).expect("a temporary folder can be written"), expected, "for:\n{text}");
+}
+
+#[test]
+fn no_file_at_all() {
+    let missing = Path::new("/nonexistent/config.toml");
+    let error = load(missing, &Surroundings::default()).expect_err("the file does not exist");
+    assert!(matches!(error, ConfigError::Unreadable { .. }));
+    assert_eq!(
+        error.to_string(),
+        "/nonexistent/config.toml: cannot be read: No such file or directory (os error 2); check the path given with \
+         --config and that this user may read it"
+    );
+}
+
+#[test]
+fn what_is_no_toml() {
+    assert_said(
+        "state_dir = var\n",
+        "config.toml:1: syntax: this is no TOML: string values must be quoted, expected literal string; text values \
+         stand in \"quotes\"",
+    );
+}
+
+#[test]
+fn keys_and_tables_that_do_not_exist() {
+    assert_said(
+        "state_dir = 5\nstatedir = \"x\"\n",
+        "config.toml:1: state_dir: must be text in quotes, not a number; write state_dir = \"...\"\n\
+         config.toml:2: statedir: there is no such key; did you mean state_dir?",
+    );
+    assert_said(
+        "[mail]\nhost = \"imap.example\"\n",
+        "config.toml:1: mail: there is no such key; known here: state_dir, store, origin, source",
+    );
+    assert_said(
+        "[origin]\nname = \"x\"",
+        "config.toml:1: origin: must be a list of stanzas, not a table; write [[origin]]",
+    );
+}
+
+#[test]
+fn a_database_that_cannot_be_used_and_no_password_in_the_answer() {
+    assert_said(
+        "[store]\nurl = \"mysql://me:secret@db/cdr\"\nuri = 1",
+        "config.toml:2: store.url: \"mysql\" names no database that this version can use; write \"sqlite:FILE\", FILE \
+         relative to state_dir\n\
+         config.toml:3: store.uri: there is no such key; did you mean url?",
+    );
+}
+
+#[test]
+fn origins() {
+    assert_said(
+        "[[origin]]\ntime_zone = \"Europe/Belin\"\ncountry = \"UK\"\ntimezone = \"x\"",
+        "config.toml:1: origin.name: is missing; give the stanza a name, name = \"...\"\n\
+         config.toml:2: origin.time_zone: \"Europe/Belin\" is no time zone that this host knows; did you mean \
+         \"Europe/Berlin\"?\n\
+         config.toml:3: origin.country: \"UK\" is no country whose numbers are known; the United Kingdom is \"GB\"\n\
+         config.toml:4: origin.timezone: there is no such key; did you mean time_zone?",
+    );
+    assert_said(
+        &format!("{ORIGIN}country = \"de\"\ntime_zone = \"Moon\"\n{ORIGIN}country = \"Germany\""),
+        "config.toml:3: origin.country: \"de\" is no country whose numbers are known; write it in capitals, \"DE\"\n\
+         config.toml:4: origin.time_zone: \"Moon\" is no time zone that this host knows; write a name like \
+         \"Europe/Berlin\", or \"auto\" for this host's zone\n\
+         config.toml:6: origin.name: \"hq\" is taken by the stanza at config.toml:1; choose another name\n\
+         config.toml:7: origin.country: \"Germany\" is no country whose numbers are known; write the two letters of \
+         ISO 3166, like \"DE\" or \"GB\"",
+    );
+    assert_said(
+        "[[origin]]\nname = \"a b\"\n[[origin]]\nname = \"b\"\nformerly = \"c\"\n[[origin]]\nname = \"c\"\n",
+        "config.toml:2: origin.name: may hold letters, digits, '-', '_' and '.' only, 64 at most; choose such a name\n\
+         config.toml:5: origin.formerly: \"c\" is still the name of an origin (config.toml:6); an origin that was \
+         renamed has one stanza, take the other away",
+    );
+}
+
+#[test]
+fn sources_without_their_origin() {
+    assert_said(
+        SOURCE,
+        "config.toml:1: source.origin: is missing; write an [[origin]] stanza for the PBX and name it here",
+    );
+    assert_said(
+        &format!("{ORIGIN}{SOURCE}origin = \"nobody\"\n"),
+        "config.toml:7: source.origin: no origin is called \"nobody\"; name one of: hq",
+    );
+    assert_said(
+        &format!("{ORIGIN}[[origin]]\nname = \"branch\"\n{SOURCE}origin = \"brunch\""),
+        "config.toml:9: source.origin: no origin is called \"brunch\"; did you mean \"branch\"?",
+    );
+    assert_said(
+        &format!("{ORIGIN}[[origin]]\nname = \"branch\"\n{SOURCE}"),
+        "config.toml:5: source.origin: is missing; name one of: hq, branch",
+    );
+}
+
+#[test]
+fn kinds_of_sources() {
+    assert_said(
+        &format!(
+            "{ORIGIN}[[source]]\nname = \"m\"\nkind = \"pigeon\"\nloft = \"roof\"\n[[source]]\nname = \"n\"\n"
+        ),
+        "config.toml:5: source.kind: \"pigeon\" is no kind of source; this version knows: folder\n\
+         config.toml:7: source.kind: is missing; this version knows the kinds: folder",
+    );
+}
+
+#[test]
+fn every_fault_of_a_folder_at_once() {
+    let wrong = "keep = \"yes\"\nsettle = 5\nrescan = \"5 parsecs\"\nmarker = \"x/y\"\nformat = \"asterisk-csv\"\n\
+                 time_zone = \"Moon\"\nrecursiv = true\n";
+    assert_said(
+        &format!("{ORIGIN}{SOURCE}{wrong}"),
+        "config.toml:7: source.keep: must be true or false, not text; write keep = true\n\
+         config.toml:8: source.settle: must be a length of time in quotes, not a number; write settle = \"5s\"\n\
+         config.toml:9: source.rescan: \"5 parsecs\" is no length of time between \"1ms\" and \"24h\"; write it like \
+         \"5s\" or \"1m 30s\"\n\
+         config.toml:10: source.marker: \"x/y\" is no ending of a file name; write it like \".FIN\", for NAME.csv.FIN \
+         beside NAME.csv\n\
+         config.toml:11: source.format: \"asterisk-csv\" is no format; did you mean \"asterisk-cdr-csv\"?\n\
+         config.toml:12: source.time_zone: \"Moon\" is no time zone that this host knows; write a name like \
+         \"Europe/Berlin\"\n\
+         config.toml:13: source.recursiv: there is no such key; did you mean recursive?",
+    );
+}
+
+#[test]
+fn folders_that_are_missing_or_would_take_what_is_not_theirs() {
+    assert_said(
+        &format!("{ORIGIN}[[source]]\nname = \"m\"\nkind = \"folder\"\n"),
+        "config.toml:3: source.path: is missing; name the folder to watch, path = \"inbox\"",
+    );
+    assert_said(
+        &format!("{ORIGIN}{}", SOURCE.replace("path = \"inbox\"", "path = \"\"")),
+        "config.toml:6: source.path: is empty; give it a value or take the line away",
+    );
+    assert_said(
+        &format!("{ORIGIN}{}", SOURCE.replace("path = \"inbox\"", "path = \".\"")),
+        "config.toml:3: source.path: source \"inbox\" would collect cdrd's own files: state_dir var lies in its folder; \
+         choose another folder",
+    );
+    assert_said(
+        &format!("{ORIGIN}{SOURCE}{}", SOURCE.replace("name = \"inbox\"", "name = \"second\"")),
+        "config.toml:7: source.path: sources \"inbox\" and \"second\" would take each other's files; give them folders \
+         outside each other, or the outer one recursive = false",
+    );
+}
