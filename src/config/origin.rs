@@ -90,13 +90,13 @@ pub fn zone(text: &Spotted<String>, auto: bool, faults: &mut Vec<Fault>) -> Opti
 }
 
 fn country(text: &Spotted<String>, faults: &mut Vec<Fault>) -> Option<String> {
-    let known = text.value.len() == 2 && text.value.parse::<phonenumber::country::Id>().is_ok();
+    let known = text.value.len() == 2 && text.value.parse::<rlibphonenumber::Region>().is_ok();
     if known {
         return Some(text.value.clone());
     }
     let mend = match text.value.to_uppercase().as_str() {
         "UK" => "the United Kingdom is \"GB\"".to_owned(),
-        upper if upper.len() == 2 && upper.parse::<phonenumber::country::Id>().is_ok() => {
+        upper if upper.len() == 2 && upper.parse::<rlibphonenumber::Region>().is_ok() => {
             format!("write it in capitals, \"{upper}\"")
         }
         _ => "write the two letters of ISO 3166, like \"DE\" or \"GB\"".to_owned(),

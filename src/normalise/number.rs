@@ -3,8 +3,7 @@
 //! Must never invent a number: what is no public number (extensions, `s`, `anonymous`, feature codes) stays as written.
 //! Numbers are private: none may reach a log or an error.
 
-use phonenumber::country::{Id, Source};
-use phonenumber::{Mode, PhoneNumber};
+use rlibphonenumber::{PhoneNumber, PhoneNumberFormat, Region};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -20,7 +19,7 @@ const GENERATION: usize = 32 * 1024;
 /// Normalises the numbers of the origins of one country.
 #[derive(Debug)]
 pub(super) struct Numbers {
-    country: Option<Id>,
+    country: Option<Region>,
     seen: Mutex<Generations>,
 }
 
@@ -58,15 +57,10 @@ impl Numbers {
             return international(digits);
         }
         if let Some(country) = self.country
-            && let Ok(number) = phonenumber::parse(Some(country), dialled)
+            && let Ok(number) = PhoneNumber::parse(dialled, Some(country))
+            && number.is_valid()
         {
-            let abroad = number.code().source() == Source::Idd;
-            if number.is_valid() {
-                return formatted(&number);
-            }
-            if abroad && !dialled.starts_with("00") {
-                return None;
-            }
+            return formatted(&number);
         }
         dialled.strip_prefix("00").and_then(international)
     }
@@ -91,7 +85,7 @@ fn international(digits: &str) -> Option<Box<str>> {
     let mut plus = String::with_capacity(digits.len() + 1);
     plus.push('+');
     plus.push_str(digits);
-    let number = phonenumber::parse(None, &plus).ok()?;
+    let number = PhoneNumber::parse(&plus, None).ok()?;
     if number.is_valid() {
         return formatted(&number);
     }
@@ -99,10 +93,10 @@ fn international(digits: &str) -> Option<Box<str>> {
 }
 
 fn formatted(number: &PhoneNumber) -> Option<Box<str>> {
-    let text = number.format().mode(Mode::E164).to_string();
+    let text = number.format_as(PhoneNumberFormat::E164);
     let digits = text.strip_prefix('+')?;
     let sound = (SHORTEST..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
-    sound.then(|| text.into_boxed_str())
+    sound.then(|| text.into_owned().into_boxed_str())
 }
 
 /// The digits, with a leading `+` if there is one, without the usual punctuation. `None` when there is anything else,
