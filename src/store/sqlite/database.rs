@@ -287,6 +287,12 @@ impl<'c> Database<'c> {
         Ok(known)
     }
 
+    /// Ids of the layouts whose rows are summaries.
+    pub fn summary_layouts(&mut self) -> Result<Vec<i64>, Fault> {
+        let kind = json(&RowKind::Summary)?;
+        self.all("SELECT id FROM layout WHERE kind = ?1", &[Value::Text(&kind)], |row| row.int(0))
+    }
+
     /// A layout of stored rows.
     pub fn known_layout(&mut self, id: i64) -> Result<Rc<KnownLayout>, Fault> {
         if let Some(known) = self.known.get(&id) {

@@ -1,10 +1,13 @@
 //! The SQLite store against the oracle, and what is its own: fences, savepoints, shared transactions.
 
+mod routes;
+
 use super::{Sqlite, group};
 use crate::dedup::oracle::Outcome;
 use crate::dedup::{Identified, Key};
 use crate::record::delivery::DeliveryId;
 use crate::record::outcome::{Reason, Rejection, Skip};
+use crate::record::port::Derive;
 use crate::record::raw::Position;
 use crate::record::raw::RawRecord;
 use crate::store::conformance::{ComparableRow, Document, Subject, Toy, compare, documents};
@@ -19,9 +22,9 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 /// A store in a temporary folder.
-struct Bench {
+struct Bench<D = Toy> {
     store: Sqlite,
-    derive: Arc<Toy>,
+    derive: Arc<D>,
     deliveries: u128,
     folder: tempfile::TempDir,
     runtime: Runtime,
@@ -29,10 +32,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(Arc::new(Toy::default()))
+    }
+}
+
+impl<D: Derive + 'static> Bench<D> {
+    fn with(derive: Arc<D>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let derive = Arc::new(Toy::default());
         let store = Sqlite::open_with(
             &folder.path().join("cdr.db"),
             derive.clone(),
@@ -113,7 +121,7 @@ fn chunk(document: i64, from_row: u64, rows: Vec<Identified>, end: bool) -> Chun
     }
 }
 
-impl Subject for Bench {
+impl<D: Derive + 'static> Subject for Bench<D> {
     fn commit(&mut self, source: &str, document: Vec<Identified>) -> Vec<Outcome> {
         let delivery = self.delivery(source).expect("a delivery");
         let opened = self.document(delivery, "me").expect("a document");
