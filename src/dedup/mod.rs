@@ -10,6 +10,7 @@
 
 mod calls;
 mod carried;
+mod crowd;
 mod fold;
 mod identity;
 mod labels;
@@ -20,6 +21,7 @@ mod plan;
 mod tests;
 
 pub use calls::{Links, call_groups, links};
+pub use crowd::Crowd;
 pub use fold::fold;
 pub use identity::{Identified, Identifier, Key};
 pub use plan::{Held, Plan, PlannedLeg, plan};
