@@ -16,6 +16,7 @@ mod identity;
 mod labels;
 mod legs;
 pub mod oracle;
+mod ordinals;
 mod plan;
 #[cfg(test)]
 mod tests;
