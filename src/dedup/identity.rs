@@ -76,7 +76,7 @@ fn key_of(leg: &Leg, origin_key: &str) -> Key {
     for rule in family.matched {
         text.push('\0');
         match rule {
-            Match::Text(field) => text.push_str(leg.raw.get(*field).trim()),
+            Match::Text(field) => carried::push_text(leg.raw.get(*field).trim(), &mut text),
             Match::Time(field) => carried::push_time(leg, *field, &mut text),
             Match::TimeModuloQuarter(field) => match (leg.id_epoch_s, carried::local_time(leg, *field)) {
                 (Some(_), Some(local)) => {

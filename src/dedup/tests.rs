@@ -434,3 +434,18 @@ fn a_call_parked_across_two_sessions_is_one_call_with_one_head() {
     assert_eq!(groups.iter().filter(|group| **group == "100.1").count(), 3, "{groups:?}");
     assert_eq!(rows.iter().filter(|row| row.call_head).count(), 2);
 }
+
+#[test]
+fn a_nul_in_a_number_makes_no_two_calls_one() {
+    let poor = layout(&WEB, RowKind::Leg, &["src", "dst", "start", "duration"]);
+    let key = |source: &str, start: &str, callee: &str| {
+        let values = [source, callee, start, "5"];
+        let raw = RawRecord::from_values(poor.clone(), Position::default(), values);
+        let leg = Toy(0).derive(raw, "pbx", "folder").expect("toy rows normalise");
+        Identifier::new("pbx", None).identify(leg).expect("counted in memory").key.identity
+    };
+    let (one, other) = ("2025-03-04 10:00:00", "2025-03-04 11:00:00");
+    let callee = format!("{other}\0301");
+    assert_ne!(key("201", one, &callee), key(&format!("201\0{one}"), other, "301"));
+    assert_ne!(key("201\0", one, "1"), key("201\u{1}0", one, "1"));
+}
