@@ -69,6 +69,16 @@ pub enum PipelineError {
         /// Cause.
         cause: std::io::Error,
     },
+    /// The temporary file could not be used.
+    #[error(
+        "cannot use the temporary file that counts equal rows of delivery {delivery}: {cause}; free disk space under the state directory, it is tried again"
+    )]
+    Scratch {
+        /// Delivery.
+        delivery: String,
+        /// Cause.
+        cause: std::io::Error,
+    },
     /// The file kept changing while it was read.
     #[error("the file of delivery {delivery} is still being written; it is read again when it rests")]
     StillWritten {
@@ -96,7 +106,9 @@ impl PipelineError {
         match self {
             Self::Intake(error) => error.actor(),
             Self::Store(error) => error.actor(),
-            Self::Body { .. } | Self::StillWritten { .. } | Self::Stopping => Actor::Transient,
+            Self::Body { .. } | Self::Scratch { .. } | Self::StillWritten { .. } | Self::Stopping => {
+                Actor::Transient
+            }
             Self::OriginGone { .. } => Actor::Broken,
         }
     }

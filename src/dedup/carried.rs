@@ -33,11 +33,25 @@ pub(super) fn write_canonical_time(time: DateTime, out: &mut String) {
     );
 }
 
+/// Appends a text whose end a NUL marks: no value may hold one, lest two fields read like two others.
+pub(super) fn push_text(text: &str, out: &mut String) {
+    if !text.contains(['\0', '\u{1}']) {
+        return out.push_str(text);
+    }
+    for character in text.chars() {
+        match character {
+            '\0' => out.push_str("\u{1}0"),
+            '\u{1}' => out.push_str("\u{1}1"),
+            other => out.push(other),
+        }
+    }
+}
+
 /// Appends the canonical text of a time field, or its trimmed text where it is no time.
 pub(super) fn push_time(leg: &Leg, field: Field, out: &mut String) {
     match local_time(leg, field) {
         Some(time) => write_canonical_time(time, out),
-        None => out.push_str(leg.raw.get(field).trim()),
+        None => push_text(leg.raw.get(field).trim(), out),
     }
 }
 
@@ -128,7 +142,7 @@ fn push_carried(text: &mut String, value: Option<&str>) {
     match value {
         Some(value) => {
             text.push('=');
-            text.push_str(value);
+            push_text(value, text);
         }
         None => text.push('-'),
     }

@@ -2,9 +2,10 @@
 //! exist under these keys for years.
 
 use super::carried;
+use super::ordinals::Ordinals;
 use crate::record::card::Match;
 use crate::record::cdr::Leg;
-use std::collections::HashMap;
+use crate::record::port::Scratch;
 
 /// The key of a group of legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,32 +30,28 @@ pub struct Identified {
 }
 
 /// Identifies the records of one document, in document order (copies are counted).
-#[derive(Debug)]
 pub struct Identifier {
     origin_key: String,
-    copies: HashMap<[u8; 16], u32>,
+    copies: Ordinals,
 }
 
 impl Identifier {
-    /// For a document of the origin with this key.
-    pub fn new(origin_key: &str) -> Self {
-        Self { origin_key: origin_key.to_owned(), copies: HashMap::new() }
+    /// For a document of the origin with this key. Without `scratch` memory grows with the rows that no id tells apart.
+    pub fn new(origin_key: &str, scratch: Option<Box<dyn Scratch>>) -> Self {
+        Self { origin_key: origin_key.to_owned(), copies: Ordinals::new(scratch) }
     }
 
-    /// Identifies the next record of the document.
-    pub fn identify(&mut self, leg: Leg) -> Identified {
+    /// Identifies the next record of the document. Fails only with the temporary file.
+    pub fn identify(&mut self, leg: Leg) -> std::io::Result<Identified> {
         let key = key_of(&leg, &self.origin_key);
         let copy = if carried::alone(&leg) {
             0
         } else {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&key.identity).update(&leg.raw.layout.hash).update(&carried::core(&leg));
-            let next = self.copies.entry(first_16(&hasher)).or_insert(0);
-            let copy = *next;
-            *next += 1;
-            copy
+            self.copies.next(first_16(&hasher))?
         };
-        Identified { key, copy, version_hash: version_hash(&leg, copy), leg }
+        Ok(Identified { key, copy, version_hash: version_hash(&leg, copy), leg })
     }
 
     /// Identifies a stored version again, whose copy number is known.
@@ -79,7 +76,7 @@ fn key_of(leg: &Leg, origin_key: &str) -> Key {
     for rule in family.matched {
         text.push('\0');
         match rule {
-            Match::Text(field) => text.push_str(leg.raw.get(*field).trim()),
+            Match::Text(field) => carried::push_text(leg.raw.get(*field).trim(), &mut text),
             Match::Time(field) => carried::push_time(leg, *field, &mut text),
             Match::TimeModuloQuarter(field) => match (leg.id_epoch_s, carried::local_time(leg, *field)) {
                 (Some(_), Some(local)) => {

@@ -1,6 +1,7 @@
 //! Leg numbers: labels that rows keep while legs merge and split. They carry no meaning; nothing may depend on them.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of each leg, the numbers of rows that lost all their statements, and the number that was given up so
 /// that the group has a leg 0.
@@ -16,20 +17,18 @@ pub(super) struct Labels {
 pub(super) fn assign(holders: &[Vec<Option<u32>>], live: &[u32], highest: Option<u32>) -> Labels {
     let mut claims: Vec<(Reverse<usize>, u32, usize)> = Vec::new();
     for (leg, statements) in holders.iter().enumerate() {
-        for label in live {
-            let shared = statements.iter().filter(|held| **held == Some(*label)).count();
-            if shared > 0 {
-                claims.push((Reverse(shared), *label, leg));
-            }
+        let mut shared: BTreeMap<u32, usize> = BTreeMap::new();
+        for label in statements.iter().flatten() {
+            *shared.entry(*label).or_default() += 1;
         }
+        claims.extend(shared.into_iter().map(|(label, shared)| (Reverse(shared), label, leg)));
     }
     claims.sort_unstable();
     let mut of_leg: Vec<Option<u32>> = vec![None; holders.len()];
-    let mut kept: Vec<u32> = Vec::new();
+    let mut kept: BTreeSet<u32> = BTreeSet::new();
     for (_, label, leg) in claims {
-        if of_leg[leg].is_none() && !kept.contains(&label) {
+        if of_leg[leg].is_none() && kept.insert(label) {
             of_leg[leg] = Some(label);
-            kept.push(label);
         }
     }
     let mut next = highest.filter(|_| !live.is_empty()).map_or(0, |label| label + 1);

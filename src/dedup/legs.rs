@@ -1,6 +1,7 @@
 //! The legs of a group: a pure function of its statements, whatever the order in which they came.
 
 use super::carried;
+use super::crowd::Apart;
 use super::identity::Identified;
 use crate::record::document::RowKind;
 use std::cmp::Reverse;
@@ -137,19 +138,10 @@ fn equal_fields(group: &[&Identified], a: &Statement, b: &Statement) -> usize {
 
 /// Whether two legs are told apart by nothing better than exact or near fields or copies.
 pub(super) fn collide(group: &[&Identified], statements: &[Statement], legs: &[Vec<usize>]) -> bool {
-    let members = |leg: &[usize]| -> Vec<usize> {
-        leg.iter().flat_map(|place| statements[*place].versions.iter().copied()).collect()
-    };
-    let told_apart = |a: &[usize], b: &[usize]| {
-        members(a).iter().any(|left| {
-            members(b).iter().any(|right| {
-                let (left, right) = (&group[*left].leg, &group[*right].leg);
-                let ids = matches!((carried::sure(left), carried::sure(right)), (Some(l), Some(r)) if l != r);
-                let channels =
-                    matches!((carried::instance(left), carried::instance(right)), (Some(l), Some(r)) if l != r);
-                ids || channels
-            })
-        })
-    };
-    legs.iter().enumerate().any(|(place, a)| legs[..place].iter().any(|b| !told_apart(a, b)))
+    let mut apart = Apart::default();
+    for leg in legs {
+        let members: Vec<&Statement> = leg.iter().map(|place| &statements[*place]).collect();
+        apart.add(group, &members);
+    }
+    apart.collides
 }

@@ -10,16 +10,19 @@
 
 mod calls;
 mod carried;
+mod crowd;
 mod fold;
 mod identity;
 mod labels;
 mod legs;
 pub mod oracle;
+mod ordinals;
 mod plan;
 #[cfg(test)]
 mod tests;
 
 pub use calls::{Links, call_groups, links};
+pub use crowd::Crowd;
 pub use fold::fold;
 pub use identity::{Identified, Identifier, Key};
 pub use plan::{Held, Plan, PlannedLeg, plan};

@@ -1,7 +1,10 @@
 //! Properties of identity and the fold, on toy cards of the shapes that real systems have.
 
-use super::identity::Identifier;
+use super::carried;
+use super::crowd::Crowd;
+use super::identity::{Identified, Identifier, Key};
 use super::oracle::{Oracle, Outcome};
+use super::plan::{Held, plan};
 use crate::record::card::{Card, Evidence, Family, Link, Match};
 use crate::record::cdr::{Cdr, Disposition, Leg, TextColumn};
 use crate::record::document::{Dialect, Layout, RowKind};
@@ -11,6 +14,7 @@ use crate::record::port::Derive;
 use crate::record::raw::{Position, RawRecord};
 use jiff::civil::DateTime;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 static FAMILY: Family = Family {
@@ -188,12 +192,12 @@ fn truth() -> impl Strategy<Value = Vec<Truth>> {
 }
 
 fn deliver(oracle: &mut Oracle, derive: &Toy, document: &[RawRecord]) -> Vec<Outcome> {
-    let mut identifier = Identifier::new("pbx");
+    let mut identifier = Identifier::new("pbx", None);
     document
         .iter()
         .map(|raw| {
             let leg = derive.derive(raw.clone(), "pbx", "folder").expect("toy rows normalise");
-            let outcome = oracle.store("pbx", "folder", identifier.identify(leg));
+            let outcome = oracle.store("pbx", "folder", identifier.identify(leg).expect("counted in memory"));
             oracle.check();
             outcome
         })
@@ -277,6 +281,64 @@ proptest! {
         prop_assert_eq!(before, table(&once));
     }
 
+    /// A crowd says of each further row of one layout what planning the whole group says.
+    #[test]
+    fn a_crowd_says_what_the_whole_group_says(
+        legs in truth(),
+        route in 0..6usize,
+        rows in prop::collection::vec((any::<prop::sample::Index>(), 0..4u8), 1..20),
+    ) {
+        let layout = match route {
+            4 => layout(&WEB, RowKind::Leg, &["src", "dst", "start", "duration", "billsec"]),
+            5 => layout(&WEB, RowKind::Leg, &["id", "src", "dst", "start", "dstchannel", "name"]),
+            _ => routes()[route].clone(),
+        };
+        let mut identifier = Identifier::new("pbx", None);
+        let mut groups: BTreeMap<Key, (Vec<Identified>, Option<Crowd>)> = BTreeMap::new();
+        for (leg, change) in &rows {
+            let leg = Truth { channel: *change, ..leg.get(&legs).clone() };
+            let values: Vec<String> = layout
+                .columns
+                .iter()
+                .map(|column| match column.header.as_str() {
+                    // Few ids and channels, and some rows without.
+                    "id" if change.is_multiple_of(2) => String::new(),
+                    "id" => change.to_string(),
+                    "dstchannel" if leg.id.is_multiple_of(3) => String::new(),
+                    "dstchannel" => (leg.id % 3).to_string(),
+                    header => leg.value(header),
+                })
+                .collect();
+            let raw = RawRecord::from_values(layout.clone(), Position::default(), values.iter().map(String::as_str));
+            let row = identifier.identify(Toy(1).derive(raw, "pbx", "folder").expect("toy rows normalise")).expect("counted in memory");
+            let (versions, crowd) = groups.entry(row.key).or_default();
+            if versions.iter().any(|version| version.version_hash == row.version_hash) {
+                continue;
+            }
+            let legs_of = |versions: &[Identified]| {
+                let held = versions.iter().map(|version| Held { version: version.clone(), label: None, order: 0 });
+                plan(&held.collect::<Vec<_>>(), None)
+            };
+            let before = legs_of(versions).legs.len();
+            versions.push(row);
+            let after = legs_of(versions);
+            let highest = u32::try_from(after.legs.len()).expect("few legs") - 1;
+            if let Some(crowd) = crowd {
+                let added = crowd.add(&versions[versions.len() - 1]);
+                prop_assert_eq!(added, (after.legs.len() > before).then_some(highest));
+            }
+            let fresh = Crowd::of(&versions.iter().collect::<Vec<_>>(), highest);
+            let pairs = collide_by_pairs(versions, &after.legs.iter().map(|leg| leg.versions.clone()).collect::<Vec<_>>());
+            prop_assert_eq!(after.collision, pairs);
+            prop_assert_eq!(fresh.as_ref().map(Crowd::collides), Some(pairs));
+            match crowd {
+                // A version of a known statement may change its leg's channels: the store then looks at all of it again.
+                Some(crowd) if after.legs.len() > before => prop_assert_eq!(crowd.collides(), pairs),
+                _ => *crowd = fresh,
+            }
+        }
+    }
+
     /// Correcting the zone moves every start and never the number of rows; it equals having had it right at once.
     #[test]
     fn correcting_the_zone_corrects_rows_and_never_their_number(
@@ -295,6 +357,21 @@ proptest! {
         deliver(&mut right, &Toy(-5), &document);
         prop_assert_eq!(table(&wrong), table(&right));
     }
+}
+
+fn collide_by_pairs(group: &[Identified], legs: &[Vec<usize>]) -> bool {
+    let differ =
+        |left: Option<&str>, right: Option<&str>| matches!((left, right), (Some(l), Some(r)) if l != r);
+    let told_apart = |a: &[usize], b: &[usize]| {
+        a.iter().any(|left| {
+            b.iter().any(|right| {
+                let (left, right) = (&group[*left].leg, &group[*right].leg);
+                differ(carried::sure(left), carried::sure(right))
+                    || differ(carried::instance(left), carried::instance(right))
+            })
+        })
+    };
+    legs.iter().enumerate().any(|(place, a)| legs[..place].iter().any(|b| !told_apart(a, b)))
 }
 
 #[test]
@@ -356,4 +433,19 @@ fn a_call_parked_across_two_sessions_is_one_call_with_one_head() {
     let groups: Vec<&str> = rows.iter().map(|row| row.call_group.as_str()).collect();
     assert_eq!(groups.iter().filter(|group| **group == "100.1").count(), 3, "{groups:?}");
     assert_eq!(rows.iter().filter(|row| row.call_head).count(), 2);
+}
+
+#[test]
+fn a_nul_in_a_number_makes_no_two_calls_one() {
+    let poor = layout(&WEB, RowKind::Leg, &["src", "dst", "start", "duration"]);
+    let key = |source: &str, start: &str, callee: &str| {
+        let values = [source, callee, start, "5"];
+        let raw = RawRecord::from_values(poor.clone(), Position::default(), values);
+        let leg = Toy(0).derive(raw, "pbx", "folder").expect("toy rows normalise");
+        Identifier::new("pbx", None).identify(leg).expect("counted in memory").key.identity
+    };
+    let (one, other) = ("2025-03-04 10:00:00", "2025-03-04 11:00:00");
+    let callee = format!("{other}\0301");
+    assert_ne!(key("201", one, &callee), key(&format!("201\0{one}"), other, "301"));
+    assert_ne!(key("201\0", one, "1"), key("201\u{1}0", one, "1"));
 }

@@ -3,7 +3,7 @@
 //! The whole document is always read from its start, because copies are counted over all its rows and archives cannot
 //! be entered in the middle; rows below the store's `next_row` are read and dropped.
 
-use super::body::read_up_to;
+use super::body::{ScratchFolder, read_up_to};
 use super::{Pipeline, PipelineError, journal};
 use crate::dedup::Identifier;
 use crate::formats::{self, Head, Row, RowReader};
@@ -180,10 +180,11 @@ impl<'c, 'p> Committer<'c, 'p> {
                 origin: origin.clone(),
             });
         };
+        let scratch = ScratchFolder(context.pipeline.parts.scratch.clone());
         Ok(Self {
             context,
             opened,
-            identifier: Identifier::new(key),
+            identifier: Identifier::new(key, Some(Box::new(scratch))),
             clock: ClockWatch::new(),
             rows: Vec::with_capacity(CHUNK_ROWS),
             handed: opened.next_row,
@@ -198,7 +199,7 @@ impl<'c, 'p> Committer<'c, 'p> {
         loop {
             match rows.next_row() {
                 Ok(Some(row)) => {
-                    let outcome = self.outcome(row, rows);
+                    let outcome = self.outcome(row, rows)?;
                     self.push(outcome)?;
                 }
                 Ok(None) => return Ok(None),
@@ -214,8 +215,8 @@ impl<'c, 'p> Committer<'c, 'p> {
         }
     }
 
-    fn outcome(&mut self, row: Row, reader: &dyn RowReader) -> ChunkRow {
-        match row {
+    fn outcome(&mut self, row: Row, reader: &dyn RowReader) -> Result<ChunkRow, PipelineError> {
+        Ok(match row {
             Row::Skipped { why, .. } => ChunkRow::Skipped(why),
             Row::Fault(rejection) => ChunkRow::Rejected(Box::new(rejection)),
             Row::Record(raw) => {
@@ -223,7 +224,11 @@ impl<'c, 'p> Committer<'c, 'p> {
                 match self.context.pipeline.parts.engine.derive(raw, &spooled.origin, &spooled.source) {
                     Ok(leg) => {
                         self.clock.see(&leg);
-                        ChunkRow::Leg(Box::new(self.identifier.identify(leg)))
+                        let identified = self.identifier.identify(leg);
+                        ChunkRow::Leg(Box::new(identified.map_err(|cause| PipelineError::Scratch {
+                            delivery: spooled.id.to_string(),
+                            cause,
+                        })?))
                     }
                     Err(mut rejection) => {
                         let bytes = reader.verbatim();
@@ -232,7 +237,7 @@ impl<'c, 'p> Committer<'c, 'p> {
                     }
                 }
             }
-        }
+        })
     }
 
     /// Takes the next row; hands a full chunk over.

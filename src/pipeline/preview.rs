@@ -143,7 +143,7 @@ fn preview_document(
     };
     let input = Cursor::new(head).chain(bytes);
     let mut rows = format.open(&claim.dialect, Box::new(input));
-    let mut identifier = Identifier::new(reader.origin);
+    let mut identifier = Identifier::new(reader.origin, None);
     let mut clock = ClockWatch::new();
     let mut versions = HashSet::new();
     loop {
@@ -162,7 +162,7 @@ fn preview_document(
             Row::Record(raw) => match engine.derive(raw.clone(), reader.origin, reader.source) {
                 Ok(leg) => {
                     clock.see(&leg);
-                    PreviewRow::Leg(Box::new(identifier.identify(leg)))
+                    PreviewRow::Leg(Box::new(identifier.identify(leg)?))
                 }
                 Err(mut rejection) => {
                     let verbatim = rows.verbatim();

@@ -342,13 +342,13 @@ impl Document {
     /// Its rows, identified.
     pub fn identified(&self, derive: &dyn Derive) -> Vec<Identified> {
         let layout = &routes()[self.route];
-        let mut identifier = Identifier::new("pbx");
+        let mut identifier = Identifier::new("pbx", None);
         (1..)
             .zip(&self.rows)
             .map(|(row, seed)| {
                 let raw = record(layout, row, seed);
                 let leg = derive.derive(raw, "pbx", self.source).expect("toy rows normalise");
-                identifier.identify(leg)
+                identifier.identify(leg).expect("counted in memory")
             })
             .collect()
     }

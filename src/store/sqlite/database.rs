@@ -2,8 +2,10 @@
 //! tables between statements. Whatever is remembered is forgotten when a transaction or savepoint rolls back.
 
 use super::columns::Stamp;
+use super::group::Remembered;
 use super::raw::{Connection, Row, SqlError, Statement, Value};
 use super::stated::{self, KnownLayout, Place};
+use crate::dedup::Key;
 use crate::record::card::Card;
 use crate::record::document::{Dialect, Layout, RowKind};
 use crate::record::port::Derive;
@@ -58,6 +60,7 @@ pub struct Database<'c> {
     known: HashMap<i64, Rc<KnownLayout>>,
     writing: Vec<Rc<KnownLayout>>,
     summaries: Option<bool>,
+    group: Option<Remembered>,
     now: Rc<str>,
 }
 
@@ -73,6 +76,7 @@ impl<'c> Database<'c> {
             known: HashMap::new(),
             writing: Vec::new(),
             summaries: None,
+            group: None,
             now: "".into(),
         };
         database.read_sequence()?;
@@ -139,6 +143,7 @@ impl<'c> Database<'c> {
         self.known.clear();
         self.writing.clear();
         self.summaries = None;
+        self.group = None;
         Ok(())
     }
 
@@ -248,6 +253,21 @@ impl<'c> Database<'c> {
         self.summaries = None;
     }
 
+    /// What is remembered of a group.
+    pub fn group(&mut self, key: Key) -> Option<&mut Remembered> {
+        self.group.as_mut().filter(|group| group.key == key)
+    }
+
+    /// Remembers a group, the last one only: equal rows stand together.
+    pub fn remember(&mut self, group: Remembered) {
+        self.group = Some(group);
+    }
+
+    /// Forgets the group: it changes by other ways than by a row of its own.
+    pub fn forget_group(&mut self) {
+        self.group = None;
+    }
+
     /// The row of a layout for writing, made if it is new.
     pub fn layout(&mut self, layout: &Arc<Layout>) -> Result<Rc<KnownLayout>, Fault> {
         // Rows of one document share their layout; the one used last stands first.
@@ -285,6 +305,12 @@ impl<'c> Database<'c> {
         self.writing.truncate(15);
         self.writing.insert(0, known.clone());
         Ok(known)
+    }
+
+    /// Ids of the layouts whose rows are summaries.
+    pub fn summary_layouts(&mut self) -> Result<Vec<i64>, Fault> {
+        let kind = json(&RowKind::Summary)?;
+        self.all("SELECT id FROM layout WHERE kind = ?1", &[Value::Text(&kind)], |row| row.int(0))
     }
 
     /// A layout of stored rows.

@@ -8,11 +8,11 @@ use super::database::{Database, Fault};
 use super::insert::{self, Changes, Lineage, NewRow, Reading};
 use super::raw::Value;
 use super::stated;
-use crate::dedup::{self, Held, Identified, Key, Plan, PlannedLeg};
+use crate::dedup::{self, Crowd, Held, Identified, Key, Plan, PlannedLeg};
 use crate::record::cdr::TextColumn;
 use crate::record::document::RowKind;
 use crate::record::raw::Position;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What happens to a group.
 #[derive(Debug)]
@@ -63,6 +63,21 @@ struct Group {
     about: Vec<About>,
 }
 
+/// Versions from which on a group is remembered: to load and plan it for each of its rows would cost the cube of them. Tests hold
+/// all of this against the oracle in small.
+pub const LARGE: usize = if cfg!(test) { 2 } else { 32 };
+
+/// A large group, as the last row of it left it.
+#[derive(Debug)]
+pub struct Remembered {
+    /// Its key.
+    pub key: Key,
+    /// Its versions.
+    pub versions: HashSet<[u8; 16]>,
+    /// Set where a row may add a leg and change no other.
+    pub crowd: Option<Crowd>,
+}
+
 /// Applies a step to a group.
 pub fn regroup(
     db: &mut Database<'_>,
@@ -70,6 +85,7 @@ pub fn regroup(
     key: Key,
     step: &Step<'_>,
 ) -> Result<Changes, Fault> {
+    db.forget_group();
     let mut group = load(db, reading, key)?;
     match step {
         Step::Add(row) => {
@@ -96,7 +112,17 @@ pub fn regroup(
     })?;
     let highest = group.rows.iter().map(|row| row.label).max().max(gone.flatten());
     let plan = dedup::plan(&group.held, highest);
-    write(db, reading, &group, &plan, matches!(step, Step::Drop(_)))
+    let changes = write(db, reading, &group, &plan, matches!(step, Step::Drop(_)))?;
+    if group.held.len() >= LARGE {
+        let versions: Vec<&Identified> = group.held.iter().map(|held| &held.version).collect();
+        let highest = plan.legs.iter().map(|leg| leg.label).max().max(highest).unwrap_or(0);
+        db.remember(Remembered {
+            key,
+            versions: versions.iter().map(|version| version.version_hash).collect(),
+            crowd: Crowd::of(&versions, highest),
+        });
+    }
+    Ok(changes)
 }
 
 fn key_values(key: &Key) -> [Value<'_>; 2] {
@@ -122,13 +148,14 @@ fn load(db: &mut Database<'_>, reading: &Reading, key: Key) -> Result<Group, Fau
         content: Content::read(row, columns::SELECTED),
     })?;
     let mut group = Group { key, rows, held: Vec::new(), about: Vec::new() };
-    let single: Vec<FoundVersion> = group.rows.iter().filter(|row| row.versions == 1).map(single).collect();
     let several = group.rows.iter().any(|row| row.versions > 1);
-    for version in single {
-        let content = group.rows.iter().find(|row| row.label == version.label).map(|row| &row.content);
-        let held = revive(db, reading, key, &version, content)?;
-        group.held.push(held);
-        group.about.push(version.about);
+    for place in 0..group.rows.len() {
+        let row = &group.rows[place];
+        if row.versions == 1 {
+            let version = single(row);
+            group.held.push(revive(db, reading, key, &version, Some(&row.content))?);
+            group.about.push(version.about);
+        }
     }
     if several {
         for version in load_versions(db, key)? {
@@ -245,9 +272,11 @@ fn write(
     let mut changes = Changes { collision: plan.collision, ..Changes::default() };
     let mut relink = Relink::default();
     // A row all of whose versions were dropped is not in the plan at all.
-    let gone = |row: &Stored| {
-        plan.withdrawn.contains(&row.label) || group.held.iter().all(|held| held.label != Some(row.label))
-    };
+    let withdrawn: HashSet<u32> = plan.withdrawn.iter().copied().collect();
+    let stated: HashSet<u32> = group.held.iter().filter_map(|held| held.label).collect();
+    let gone = |row: &Stored| withdrawn.contains(&row.label) || !stated.contains(&row.label);
+    let rows: HashMap<u32, &Stored> =
+        group.rows.iter().filter(|row| !gone(row)).map(|row| (row.label, row)).collect();
     for row in group.rows.iter().filter(|row| gone(row)) {
         tombstone(db, reading, &group.key, row.label, if dropping { "summary" } else { "merged" })?;
         db.run("DELETE FROM cdr WHERE id = ?1", &[Value::Int(row.id)])?;
@@ -262,7 +291,7 @@ fn write(
             Some((from, to)) if to == leg.label => from,
             _ => leg.label,
         };
-        if let Some(row) = group.rows.iter().find(|row| row.label == held_as && !gone(row)) {
+        if let Some(row) = rows.get(&held_as) {
             if held_as != leg.label {
                 tombstone(db, reading, &group.key, held_as, "renumbered")?;
             }

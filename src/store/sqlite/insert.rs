@@ -75,11 +75,13 @@ pub fn store(
     if kind == RowKind::Summary && summaries::has_leg(db, &reading.origin, session)? {
         return Ok(Outcome::Skipped);
     }
-    let outcome = if insert_first(db, reading, row)? {
+    let outcome = if insert_leg(db, reading, row, 0)? {
         changes.added += 1;
         Outcome::Stored
     } else if is_known(db, row)? {
         return Ok(Outcome::Duplicate);
+    } else if join_crowd(db, reading, row, changes)? {
+        Outcome::Stored
     } else {
         let done = group::regroup(db, reading, row.key, &group::Step::Add(row))?;
         *changes += done;
@@ -96,8 +98,28 @@ pub fn store(
     Ok(outcome)
 }
 
-/// Inserts the row as leg 0 unless its group has a leg 0 (and a group that has a leg has leg 0).
-fn insert_first(db: &mut Database<'_>, reading: &Reading, row: &Identified) -> Result<bool, Fault> {
+/// Inserts the row as a leg of its own where its group is remembered as one in which that changes no other leg.
+fn join_crowd(
+    db: &mut Database<'_>,
+    reading: &Reading,
+    row: &Identified,
+    changes: &mut Changes,
+) -> Result<bool, Fault> {
+    let Some(group) = db.group(row.key) else { return Ok(false) };
+    let Some(crowd) = &mut group.crowd else { return Ok(false) };
+    let Some(leg) = crowd.add(row) else { return Ok(false) };
+    group.versions.insert(row.version_hash);
+    changes.collision |= crowd.collides();
+    changes.added += 1;
+    if insert_leg(db, reading, row, leg)? {
+        return Ok(true);
+    }
+    Err(Fault::Damaged(format!("leg {leg} of a group is stored twice")))
+}
+
+/// Inserts the row as the only version of this leg unless its group has the leg. Leg 0 of a new group: a group that
+/// has a leg has leg 0.
+fn insert_leg(db: &mut Database<'_>, reading: &Reading, row: &Identified, leg: u32) -> Result<bool, Fault> {
     let cdr = &row.leg.cdr;
     let layout = db.layout(&row.leg.raw.layout)?;
     let mut blob = Vec::with_capacity(256);
@@ -108,7 +130,7 @@ fn insert_first(db: &mut Database<'_>, reading: &Reading, row: &Identified) -> R
         Lineage { delivery: &reading.delivery, document: reading.document, position: row.leg.raw.position };
     let new = NewRow {
         key: row.key,
-        leg: 0,
+        leg,
         format: layout.layout.card.id,
         system: layout.layout.card.system,
         source: &reading.source,
@@ -140,10 +162,19 @@ fn is_known(db: &mut Database<'_>, row: &Identified) -> Result<bool, Fault> {
     if db.one(first, &key, |_| ())?.is_some() {
         return Ok(true);
     }
-    let any = "SELECT 1 FROM cdr WHERE key_day = ?1 AND identity = ?2 AND version_hash = ?3
+    if let Some(group) = db.group(row.key) {
+        return Ok(group.versions.contains(&row.version_hash));
+    }
+    let all = "SELECT version_hash FROM cdr WHERE key_day = ?1 AND identity = ?2
                UNION ALL
-               SELECT 1 FROM version WHERE key_day = ?1 AND identity = ?2 AND version_hash = ?3";
-    Ok(db.one(any, &key, |_| ())?.is_some())
+               SELECT version_hash FROM version WHERE key_day = ?1 AND identity = ?2";
+    let versions = db.all(all, &key[..2], |found| found.hash(0))?;
+    let known = versions.contains(&row.version_hash);
+    if versions.len() >= group::LARGE {
+        let versions = versions.into_iter().collect();
+        db.remember(group::Remembered { key: row.key, versions, crowd: None });
+    }
+    Ok(known)
 }
 
 /// Where a statement was read.

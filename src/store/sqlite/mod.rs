@@ -272,8 +272,13 @@ fn work<'c>(
 }
 
 fn of_sqlx(path: &str, error: &sqlx::Error) -> StoreError {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    let code = code.and_then(|code| code.parse().ok()).unwrap_or(0);
+    // A migration's error holds that of its statement.
+    let mut causes = std::iter::successors(Some(error as &dyn std::error::Error), |cause| cause.source());
+    let code = causes.find_map(|cause| {
+        let code = cause.downcast_ref::<sqlx::Error>()?.as_database_error()?.code()?;
+        code.parse().ok()
+    });
+    let code = code.unwrap_or(0);
     let message = error.to_string();
     Fault::Sql(raw::SqlError { code, message, rolled_back: true }).for_caller(path)
 }

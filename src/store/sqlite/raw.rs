@@ -33,6 +33,8 @@ impl SqlError {
                 | ffi::SQLITE_IOERR
                 | ffi::SQLITE_BUSY
                 | ffi::SQLITE_LOCKED
+                // The log could not be entered while another process recovered it.
+                | ffi::SQLITE_PROTOCOL
                 | ffi::SQLITE_READONLY
                 | ffi::SQLITE_NOMEM
                 | ffi::SQLITE_CANTOPEN

@@ -6,6 +6,7 @@ use super::database::{Database, Fault};
 use super::group::{self, Step};
 use super::insert::{Changes, Reading};
 use super::raw::Value;
+use super::stated;
 use crate::dedup::{Identified, Key};
 use crate::record::cdr::{Cdr, TextColumn};
 use std::collections::BTreeMap;
@@ -29,20 +30,20 @@ pub fn has_leg(db: &mut Database<'_>, origin: &str, session: &str) -> Result<boo
     let by_link = "SELECT call_group FROM call_link WHERE origin = ?1 AND value = ?2";
     let mut names = db.all(by_link, &key, |row| row.text(0).to_owned())?;
     names.push(session.to_owned());
+    let of_summaries = db.summary_layouts()?;
     for name in &names {
         let mut found = false;
-        let key = [Value::Text(origin), Value::Text(name), Value::Text(session)];
         // A row whose highest version is a summary has no leg.
         db.each(
-            "SELECT linked_id FROM cdr
-              WHERE origin = ?1 AND call_group = ?2 AND linked_id IS NOT NULL
-                AND NOT EXISTS (SELECT 1 FROM summary
-                                 WHERE summary.origin = ?1 AND summary.linked_id = ?3
-                                   AND summary.key_day = cdr.key_day AND summary.identity = cdr.identity
-                                   AND summary.version_hash = cdr.version_hash)",
-            &key,
+            "SELECT linked_id, coalesce(stated, (SELECT version.stated FROM version
+                                                  WHERE version.key_day = cdr.key_day
+                                                    AND version.identity = cdr.identity
+                                                    AND version.version_hash = cdr.version_hash))
+               FROM cdr WHERE origin = ?1 AND call_group = ?2 AND linked_id IS NOT NULL",
+            &[Value::Text(origin), Value::Text(name)],
             |row| {
-                found = row.text(0).trim() == session;
+                found =
+                    row.text(0).trim() == session && !of_summaries.contains(&stated::layout_of(row.blob(1))?);
                 Ok(if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             },
         )?;

@@ -1,10 +1,13 @@
 //! The SQLite store against the oracle, and what is its own: fences, savepoints, shared transactions.
 
+mod routes;
+
 use super::{Sqlite, group};
 use crate::dedup::oracle::Outcome;
 use crate::dedup::{Identified, Key};
 use crate::record::delivery::DeliveryId;
 use crate::record::outcome::{Reason, Rejection, Skip};
+use crate::record::port::Derive;
 use crate::record::raw::Position;
 use crate::record::raw::RawRecord;
 use crate::store::conformance::{ComparableRow, Document, Subject, Toy, compare, documents};
@@ -19,9 +22,9 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 /// A store in a temporary folder.
-struct Bench {
+struct Bench<D = Toy> {
     store: Sqlite,
-    derive: Arc<Toy>,
+    derive: Arc<D>,
     deliveries: u128,
     folder: tempfile::TempDir,
     runtime: Runtime,
@@ -29,10 +32,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(Arc::new(Toy::default()))
+    }
+}
+
+impl<D: Derive + 'static> Bench<D> {
+    fn with(derive: Arc<D>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let derive = Arc::new(Toy::default());
         let store = Sqlite::open_with(
             &folder.path().join("cdr.db"),
             derive.clone(),
@@ -113,7 +121,7 @@ fn chunk(document: i64, from_row: u64, rows: Vec<Identified>, end: bool) -> Chun
     }
 }
 
-impl Subject for Bench {
+impl<D: Derive + 'static> Subject for Bench<D> {
     fn commit(&mut self, source: &str, document: Vec<Identified>) -> Vec<Outcome> {
         let delivery = self.delivery(source).expect("a delivery");
         let opened = self.document(delivery, "me").expect("a document");
@@ -480,4 +488,76 @@ fn the_file_is_laid_out_as_measured_and_closes_whole() {
     assert_eq!(bench.store.rederive("pbx"), Err(StoreError::WriterGone));
     bench.reopen();
     assert_eq!(bench.look("PRAGMA integrity_check", 1), [["ok"]]);
+}
+
+#[test]
+fn a_database_that_is_busy_while_it_is_opened_is_tried_again() -> Result<(), Box<dyn std::error::Error>> {
+    let bench = Bench::new();
+    let failed = bench.runtime.block_on(async {
+        use sqlx::{ConnectOptions as _, Executor as _};
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(bench.folder.path().join("cdr.db"))
+            .busy_timeout(std::time::Duration::ZERO);
+        let (mut one, mut other) = (options.connect().await?, options.connect().await?);
+        one.execute("BEGIN IMMEDIATE").await?;
+        Ok::<_, sqlx::Error>(other.execute("BEGIN IMMEDIATE").await.err())
+    })?;
+    let busy = failed.ok_or("two writers")?;
+    assert!(matches!(super::of_sqlx("cdr.db", &busy), StoreError::Transient { .. }));
+    let migrating = sqlx::Error::from(sqlx::migrate::MigrateError::ExecuteMigration(busy, 1));
+    assert!(matches!(super::of_sqlx("cdr.db", &migrating), StoreError::Transient { .. }), "{migrating:?}");
+    Ok(())
+}
+
+/// Users' queries, and those that every commit makes, on a table of a year.
+#[test]
+fn queries_use_the_indexes_once_the_planner_knows_the_table() {
+    let mut bench = Bench::new();
+    bench.commit("folder", calls(&bench, 0..1));
+    let year = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)
+        INSERT INTO cdr (id, key_day, identity, leg, origin, source, system, format, call_group, call_head, started_at,
+                         time_precision, time_ambiguous, direction, disposition, caller, callee, delivery_id,
+                         document_id, row_number, byte_offset, byte_length, versions, version_hash, change_seq, stored_at)
+        SELECT 1000 + i, 20000 + i / 100, randomblob(16), 0, 'pbx', 's', 't', 'f', 'g' || i / 3, i % 3 = 0,
+               datetime(86400 * (20000 + i / 100), 'unixepoch') || '.000', 'second', 0, 'inbound', 'answered',
+               '+49' || i % 5000, '+48' || i % 5000, 'd', 1, i, 0, 1, 1, randomblob(16), 1000 + i, ''
+          FROM n";
+    for statement in [year, "PRAGMA analysis_limit = 1000", "ANALYZE"] {
+        bench.store.call(true, move |db| Ok(db.run(statement, &[])?)).expect("the statement runs");
+    }
+    bench.reopen();
+    for (query, index) in [
+        (
+            "EXPLAIN QUERY PLAN SELECT * FROM cdr WHERE caller = '+4917'",
+            "cdr_caller (ANY(key_day) AND caller=?)",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT * FROM cdr WHERE callee = '+4817'",
+            "cdr_callee (ANY(key_day) AND callee=?)",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT * FROM cdr WHERE started_at >= '2025-01-01' AND started_at < '2025-01-02'",
+            "cdr_started_at (started_at>? AND started_at<?)",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT * FROM call WHERE started_at >= '2025-01-01' AND started_at < '2025-01-02'",
+            "SEARCH head USING INDEX cdr_started_at (started_at>? AND started_at<?)",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT * FROM call WHERE started_at >= '2025-01-01' AND started_at < '2025-01-02'",
+            "cdr_call_group (origin=? AND call_group=?)",
+        ),
+        (
+            "EXPLAIN QUERY PLAN SELECT id FROM cdr WHERE origin = 'pbx' AND call_group = 'g1' AND call_head = 1 AND id <> 7",
+            "cdr_call_group (origin=? AND call_group=? AND call_head=?)",
+        ),
+        ("EXPLAIN QUERY PLAN SELECT * FROM cdr WHERE change_seq > 30900", "cdr_change_seq (change_seq>?)"),
+        (
+            "EXPLAIN QUERY PLAN SELECT 1 FROM cdr WHERE key_day = 1 AND identity = x'00' AND leg = 0 AND version_hash = x'00'",
+            "cdr_key (key_day=? AND identity=? AND leg=?)",
+        ),
+    ] {
+        let plan = bench.look(query, 4).into_iter().map(|row| row[3].clone()).collect::<Vec<_>>().join("; ");
+        assert!(plan.contains(index), "{query}: {plan}");
+    }
 }
