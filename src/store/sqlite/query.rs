@@ -2,7 +2,7 @@
 
 use crate::record::delivery::DeliveryId;
 use crate::store::query::{
-    KnownLayout, LegWish, Overview, Query, QueryError, RejectedRow, See, Table, Value,
+    KnownLayout, KnownOrigin, LegWish, Overview, Query, QueryError, RejectedRow, See, Table, Value,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -175,9 +175,14 @@ impl Query for SqliteQuery {
         }))
     }
 
-    fn origins(&self) -> Result<Vec<String>, QueryError> {
-        let table = self.table("SELECT name FROM origin ORDER BY name", &[])?;
-        Ok(table.rows.iter().filter_map(|row| row.first()).map(|name| name.text().to_owned()).collect())
+    fn origins(&self) -> Result<Vec<KnownOrigin>, QueryError> {
+        let table = self.table("SELECT name, time_zone, clock_fault FROM origin ORDER BY name", &[])?;
+        let origin = |row: &Vec<Value>| {
+            let text = |column| table.value(row, column).text().to_owned();
+            let clock_fault = Some(text("clock_fault")).filter(|fault| !fault.is_empty());
+            KnownOrigin { name: text("name"), time_zone: text("time_zone"), clock_fault }
+        };
+        Ok(table.rows.iter().map(origin).collect())
     }
 
     fn overview(&self, since: DeliveryId) -> Result<Overview, QueryError> {
