@@ -312,6 +312,38 @@ fn a_clock_fault_is_shown_until_the_zone_is_mended() -> Tested {
     Ok(())
 }
 
+/// Whoever may read the files but not write to their folder, like a member of the group while no daemon runs.
+#[test]
+fn who_may_only_read_can_ask_a_database_at_rest() -> Tested {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = place(true)?;
+    let path = folder.path();
+    // Root may write everywhere, so that it becomes somebody else, who needs a program that he can reach.
+    let program = path.join("cdrd");
+    std::fs::copy(env!("CARGO_BIN_EXE_cdrd"), &program)?;
+    for database in ["var/cdr.db", "var/spool.db"] {
+        let mode =
+            Command::new("sqlite3").arg(path.join(database)).arg("PRAGMA journal_mode = WAL").output()?;
+        assert!(mode.status.success(), "sqlite3 is installed by tests/run");
+        std::fs::set_permissions(path.join(database), std::fs::Permissions::from_mode(0o444))?;
+    }
+    std::fs::set_permissions(path.join("var"), std::fs::Permissions::from_mode(0o555))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command
+    } else {
+        Command::new(&program)
+    };
+    let output = command.arg("status").current_dir(path).env_remove("STATE_DIRECTORY").output()?;
+    std::fs::set_permissions(path.join("var"), std::fs::Permissions::from_mode(0o755))?;
+    assert_eq!(String::from_utf8(output.stderr)?, "");
+    let said = String::from_utf8(output.stdout)?;
+    assert!(said.contains(" 1 legs") && said.contains("source     inbox: stopped"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn an_origin_that_lost_its_stanza_is_missed() -> Tested {
     let folder = place(true)?;
