@@ -2,9 +2,9 @@
 
 mod locks;
 
-pub use locks::{LockError, Locks, holder};
+pub use locks::{LockError, Locks};
 
-use crate::config::{Config, SourceKind, ZoneWish};
+use crate::config::{Config, OriginConfig, SourceKind, ZoneWish};
 use crate::intake::{Intake, IntakeError, Recovered, SourceHealth};
 use crate::normalise::Engine;
 use crate::pipeline::{Parts, Pipeline};
@@ -12,7 +12,9 @@ use crate::record::delivery::DeliveryId;
 use crate::record::origin::Origin;
 use crate::record::port::Derive;
 use crate::sources::folder::{self, Folder};
+use crate::store::query::{KnownOrigin, Query as _};
 use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::query::SqliteQuery;
 use crate::store::{Commit, OriginStart, StoreError};
 use crate::{formats, telemetry, unpack};
 use jiff::Timestamp;
@@ -99,8 +101,7 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
     let intake = Intake::open(&config.state_dir, crate::intake::Config::default(), runtime.handle().clone())?;
     let recovered = intake.recover()?;
-    let origins = origins(config)?;
-    // The zone of an "auto" origin is fixed at its first start: a host that moves must not shift old rows.
+    let origins = origins(config, &recorded(config, &runtime))?;
     let engine = Arc::new(Engine::new(origins.clone(), source_zones(config), zone_named, formats::card));
     let derive: Arc<dyn Derive> = engine.clone();
     let store = Sqlite::open(&config.store.sqlite, derive, runtime.handle().clone())?;
@@ -128,17 +129,28 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     Ok(Works { intake, store, pipeline, recovered, _locks: locks, _runtime: runtime })
 }
 
-/// The origins as normalising needs them.
-pub fn origins(config: &Config) -> Result<Vec<Origin>, DaemonError> {
+/// The origins that were ever started; none where there is no database yet. One that cannot be read is told by whoever
+/// opens it.
+pub fn recorded(config: &Config, runtime: &Runtime) -> Vec<KnownOrigin> {
+    SqliteQuery::open(&config.store.sqlite, &config.spool_db(), runtime.handle().clone())
+        .and_then(|query| query.origins())
+        .unwrap_or_default()
+}
+
+/// The origins as normalising needs them. The zone of an "auto" origin is fixed at its first start: a host that moves
+/// must not shift rows.
+pub fn origins(config: &Config, recorded: &[KnownOrigin]) -> Result<Vec<Origin>, DaemonError> {
     config
         .origins
         .iter()
         .map(|origin| {
             let time_zone = match &origin.time_zone {
                 ZoneWish::Named(zone) => zone.clone(),
-                ZoneWish::Auto => host_zone().ok_or_else(|| DaemonError::ZoneUnknown {
-                    file: config.file.display().to_string(),
-                    origin: origin.name.clone(),
+                ZoneWish::Auto => recorded_zone(origin, recorded).or_else(host_zone).ok_or_else(|| {
+                    DaemonError::ZoneUnknown {
+                        file: config.file.display().to_string(),
+                        origin: origin.name.clone(),
+                    }
                 })?,
             };
             Ok(Origin {
@@ -150,6 +162,13 @@ pub fn origins(config: &Config) -> Result<Vec<Origin>, DaemonError> {
             })
         })
         .collect()
+}
+
+/// What `auto` meant when an origin was first started.
+pub fn recorded_zone(origin: &OriginConfig, recorded: &[KnownOrigin]) -> Option<TimeZone> {
+    let called = |name: Option<&str>| recorded.iter().find(|known| Some(known.name.as_str()) == name);
+    let known = called(Some(&origin.name)).or_else(|| called(origin.formerly.as_deref()))?;
+    zone_named(&known.time_zone)
 }
 
 /// Sources that write their own zone.

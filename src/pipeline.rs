@@ -22,8 +22,8 @@ use crate::unpack::Limits;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What the pipeline is built from.
@@ -48,6 +48,8 @@ pub struct Parts {
 pub struct Pipeline {
     parts: Parts,
     progress: Arc<Progress>,
+    /// What was last found out about each origin's clock: most documents change nothing, and need no transaction.
+    clocks: Mutex<HashMap<String, String>>,
 }
 
 /// Why a delivery was left for later or for ever.
@@ -133,12 +135,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, progress: Arc::new(Progress::default()) }
+        Self { parts, progress: Arc::new(Progress::default()), clocks: Mutex::default() }
     }
 
     /// Counters that move while a delivery is read.
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
+    }
+
+    fn clock_changed(&self, origin: &str, fault: &str) -> bool {
+        let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks.insert(origin.to_owned(), fault.to_owned()).as_deref() != Some(fault)
     }
 
     /// Works until told to stop. Transient failures are tried again with a growing pause; a broken store is said

@@ -4,6 +4,8 @@
 //! `tracing::info!(cdrd_source = source, message_id = telemetry::DELIVERY_STORED, "...")` and then
 //! `journalctl CDRD_SOURCE=inbox` or `journalctl MESSAGE_ID=...`.
 
+/// How the names of our own fields begin, all but [`MESSAGE_ID`]. The message says the same in words.
+pub const PREFIX: &str = "cdrd_";
 /// Log field: name of the source.
 pub const CDRD_SOURCE: &str = "cdrd_source";
 /// Log field: name of the origin.

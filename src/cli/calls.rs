@@ -33,8 +33,12 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         screen.json_table(&legs)?;
         return Ok(Exit::Done);
     }
-    let rows: Vec<Vec<String>> = legs.rows.iter().map(|row| shown(&legs, row)).collect();
-    screen.table(&["started", "direction", "disposition", "caller", "callee", "talk", "origin"], &rows)?;
+    let mut header = vec!["started", "direction", "disposition", "caller", "callee", "talk", "origin"];
+    let mut rows: Vec<Vec<String>> = legs.rows.iter().map(|row| shown(&legs, row)).collect();
+    if screen.is_terminal() {
+        shorten(&mut header, &mut rows);
+    }
+    screen.table(&header, &rows)?;
     Ok(Exit::Done)
 }
 
@@ -53,6 +57,24 @@ fn shown(legs: &Table, row: &[Value]) -> Vec<String> {
         talk(legs.value(row, "talk_s")),
         text("origin"),
     ]
+}
+
+/// Takes away what is the same in every row and goes without saying, so that a row fits a line of 80 columns.
+fn shorten(header: &mut Vec<&str>, rows: &mut [Vec<String>]) {
+    let same = |rows: &[Vec<String>], part: fn(&[String]) -> &str| {
+        rows.windows(2).all(|pair| part(&pair[0]) == part(&pair[1]))
+    };
+    if same(rows, |row| row[0].rsplit(' ').next().unwrap_or_default()) {
+        for row in rows.iter_mut() {
+            row[0] = row[0].rsplit_once(' ').map_or("", |(clock, _)| clock).to_owned();
+        }
+    }
+    if same(rows, |row| &row[6]) {
+        header.pop();
+        for row in rows.iter_mut() {
+            row.pop();
+        }
+    }
 }
 
 /// The wall clock of the PBX with its offset: legs of several zones stand in one list.
@@ -104,7 +126,7 @@ fn days(text: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
-    use super::{local, moment, talk};
+    use super::{local, moment, shorten, talk};
     use crate::store::query::Value;
 
     #[test]
@@ -112,6 +134,23 @@ mod tests {
         assert_eq!(local("2025-03-04 23:30:00.000", 60), "2025-03-05 00:30:00 +01:00");
         assert_eq!(local("2025-03-04 23:30:00.000", -210), "2025-03-04 20:00:00 -03:30");
         assert_eq!(local("never", 60), "never");
+    }
+
+    #[test]
+    fn offset_and_origin_are_named_where_they_differ() {
+        let row = |started: &str, origin: &str| {
+            [started, "inbound", "busy", "1", "2", "0:00", origin].map(str::to_owned).to_vec()
+        };
+        let mut header = vec!["started", "direction", "disposition", "caller", "callee", "talk", "origin"];
+        let mut rows =
+            vec![row("2025-03-30 03:30:00 +02:00", "hq"), row("2025-03-30 01:30:00 +01:00", "branch")];
+        let before = rows.clone();
+        shorten(&mut header, &mut rows);
+        assert_eq!((header.len(), &rows), (7, &before));
+        rows.pop();
+        shorten(&mut header, &mut rows);
+        assert_eq!(header.len(), 6);
+        assert_eq!(rows, [["2025-03-30 03:30:00", "inbound", "busy", "1", "2", "0:00"]]);
     }
 
     #[test]

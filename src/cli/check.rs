@@ -3,7 +3,8 @@
 use super::screen::Screen;
 use super::{Exit, Loaded};
 use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, ZoneWish};
-use crate::store::query::{Query as _, QueryError};
+use crate::daemon;
+use crate::store::query::{KnownOrigin, Query as _, QueryError};
 use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
 use std::path::Path;
@@ -42,7 +43,9 @@ pub fn run(_args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result
     let mut findings = Findings { screen, wrong: 0, warnings: 0 };
     findings.good(&format!("{} has no faults", config.file.display()))?;
     state_dir(config, &mut findings)?;
-    zones(config, &mut findings)?;
+    let runtime = super::runtime()?;
+    let recorded = loaded.query(&runtime).and_then(|query| query.origins());
+    zones(config, recorded.as_deref().unwrap_or_default(), &mut findings)?;
     for source in &config.sources {
         let SourceKind::Folder(folder) = &source.kind;
         inbox(source, folder, &mut findings)?;
@@ -53,7 +56,11 @@ pub fn run(_args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result
             config.file.display()
         ))?;
     }
-    stored_origins(loaded, &mut findings)?;
+    match &recorded {
+        Ok(recorded) => stored_origins(config, recorded, &mut findings)?,
+        Err(QueryError::Missing(_)) => {}
+        Err(error) => findings.wrong(&error.to_string())?,
+    }
     let Findings { wrong, warnings, .. } = findings;
     screen.line(&format!("{}: {wrong} wrong, {warnings} warnings", config.file.display()))?;
     Ok(if wrong == 0 { Exit::Done } else { Exit::Usage })
@@ -75,11 +82,19 @@ fn state_dir(config: &Config, findings: &mut Findings<'_>) -> std::io::Result<()
     }
 }
 
-fn zones(config: &Config, findings: &mut Findings<'_>) -> std::io::Result<()> {
+fn zones(config: &Config, recorded: &[KnownOrigin], findings: &mut Findings<'_>) -> std::io::Result<()> {
     for origin in &config.origins {
         let place = format!("{}: origin.time_zone", origin.place);
         if let ZoneWish::Named(_) = origin.time_zone {
             findings.good(&format!("origin {}: zone {}", origin.name, origin.time_zone.name()))?;
+            continue;
+        }
+        if let Some(zone) = daemon::recorded_zone(origin, recorded) {
+            let name = zone.iana_name().unwrap_or("UTC");
+            findings.good(&format!(
+                "origin {}: zone {name}, this host's when it was first started",
+                origin.name
+            ))?;
             continue;
         }
         match TimeZone::try_system().ok().as_ref().and_then(TimeZone::iana_name) {
@@ -126,18 +141,15 @@ fn inbox(source: &SourceConfig, folder: &FolderConfig, findings: &mut Findings<'
 }
 
 /// An origin that has rows and lost its stanza: its next rows would belong to nobody.
-fn stored_origins(loaded: &Loaded, findings: &mut Findings<'_>) -> anyhow::Result<()> {
-    let config = &loaded.config;
-    let runtime = super::runtime()?;
-    let stored = match loaded.query(&runtime).and_then(|query| query.origins()) {
-        Ok(stored) => stored,
-        Err(QueryError::Missing(_)) => return Ok(()),
-        Err(error) => return Ok(findings.wrong(&error.to_string())?),
-    };
+fn stored_origins(
+    config: &Config,
+    recorded: &[KnownOrigin],
+    findings: &mut Findings<'_>,
+) -> std::io::Result<()> {
     let known = |name: &str| {
         config.origins.iter().any(|origin| origin.name == name || origin.formerly.as_deref() == Some(name))
     };
-    for name in stored.iter().filter(|name| !known(name)) {
+    for name in recorded.iter().map(|origin| &origin.name).filter(|name| !known(name)) {
         findings.wrong(&format!(
             "{}: origin {name:?} has rows in the database but no [[origin]] stanza; write it again, or formerly = \
              {name:?} in the stanza that takes its place",

@@ -2,6 +2,7 @@
 
 use super::screen::{Screen, cell};
 use super::{Exit, Loaded};
+use crate::record::outcome::Counts;
 use crate::store::query::{Query as _, Table, Value};
 
 /// Arguments.
@@ -44,7 +45,7 @@ fn shown(table: &Table, row: &[Value], terminal: bool) -> Vec<String> {
     let mut cells =
         vec![text("id"), second(&text("received_at")), text("source"), text("name"), text("state")];
     if terminal {
-        cells.push(rows(table, row));
+        cells.push(counts(table, row).to_string());
     } else {
         cells.extend([text("rows_read"), text("bytes")]);
         cells.extend(OUTCOMES.map(text));
@@ -52,17 +53,17 @@ fn shown(table: &Table, row: &[Value], terminal: bool) -> Vec<String> {
     cells
 }
 
-/// `5: 4 stored, 1 rejected`; outcomes that did not happen are not named.
-pub fn rows(table: &Table, row: &[Value]) -> String {
-    let count = |column: &str| table.value(row, column).integer();
-    let outcomes: Vec<String> = OUTCOMES
-        .iter()
-        .filter(|outcome| count(outcome) > 0)
-        .map(|outcome| format!("{} {outcome}", count(outcome)))
-        .collect();
-    match outcomes.as_slice() {
-        [] => count("rows_read").to_string(),
-        outcomes => format!("{}: {}", count("rows_read"), outcomes.join(", ")),
+/// The counts of a row of table delivery, or of their sums.
+pub fn counts(table: &Table, row: &[Value]) -> Counts {
+    let count = |column: &str| u64::try_from(table.value(row, column).integer()).unwrap_or(0);
+    Counts {
+        rows_read: count("rows_read"),
+        stored: count("stored"),
+        duplicate: count("duplicate"),
+        amended: count("amended"),
+        rejected: count("rejected"),
+        skipped: count("skipped"),
+        held: count("held"),
     }
 }
 

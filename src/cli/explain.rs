@@ -2,14 +2,14 @@
 
 use super::import::Choice;
 use super::screen::Screen;
-use super::{Exit, Loaded};
+use super::{Exit, Loaded, beside};
 use crate::daemon;
 use crate::formats::{self, Verdict};
 use crate::normalise::Engine;
 use crate::pipeline::{self, DocumentPreview, PreviewRow};
-use crate::record::cdr::{Cdr, TextColumn};
 use crate::record::delivery::printable;
-use crate::record::outcome::Rejection;
+use crate::record::document::{DateOrder, Dialect, Encoding, ZoneRule};
+use crate::record::outcome::{Reason, Rejection, Skip};
 use anyhow::Context;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long)]
     pub time_zone: Option<String>,
     /// Rows to show of each document
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     pub rows: usize,
     /// One JSON object per document
     #[arg(long)]
@@ -42,7 +42,8 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let config = &loaded.config;
     let choice =
         Choice::new(config, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
-    let mut origins = daemon::origins(config)?;
+    let runtime = super::runtime()?;
+    let mut origins = daemon::origins(config, &daemon::recorded(config, &runtime))?;
     if let Some(zone) = &choice.time_zone {
         for origin in &mut origins {
             origin.time_zone = zone.clone();
@@ -83,7 +84,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
 fn print(number: usize, name: &str, document: &DocumentPreview, screen: &mut Screen) -> anyhow::Result<()> {
     screen.line(&format!("document {number}: {name}"))?;
     if let Some((format, certainty, why)) = &document.chosen {
-        screen.line(&format!("  format   {format} (certainty {certainty}): {}", safe(why)))?;
+        fact("format", &format!("{format} (certainty {certainty}): {}", safe(why)), screen)?;
     }
     for opinion in &document.opinions {
         let why = match &opinion.verdict {
@@ -96,52 +97,74 @@ fn print(number: usize, name: &str, document: &DocumentPreview, screen: &mut Scr
             }
             Verdict::Claimed(_) => continue,
         };
-        screen.line(&format!("  not      {}: {}", opinion.format, safe(why)))?;
+        fact("not", &format!("{}: {}", opinion.format, safe(why)), screen)?;
     }
     if let Some(dialect) = &document.dialect {
-        let separator = dialect.separator.map(|c| format!(", separator {c:?}")).unwrap_or_default();
-        screen.line(&format!(
-            "  dialect  {:?}{separator}, {:?}, {}; times by the clock of: {:?}",
-            dialect.encoding, dialect.date_order, dialect.generation, dialect.zone
-        ))?;
+        fact("dialect", &words(dialect), screen)?;
     }
     if let Some(rejection) = &document.rejection {
         return print_rejection(rejection, screen);
     }
     if document.chosen.is_none() {
-        screen.line("  empty: nothing to read")?;
-        return Ok(());
+        return Ok(fact("empty", "nothing to read", screen)?);
     }
     let counts = &document.counts;
-    screen.line(&format!(
-        "  rows     {} read: {} to store, {} duplicate within the file, {} rejected, {} skipped",
-        counts.rows_read, counts.stored, counts.duplicate, counts.rejected, counts.skipped
-    ))?;
+    fact(
+        "rows",
+        &format!(
+            "{} read: {} to store, {} duplicate within the file, {} rejected, {} skipped",
+            counts.rows_read, counts.stored, counts.duplicate, counts.rejected, counts.skipped
+        ),
+        screen,
+    )?;
     if let Some(clock) = &document.clock {
-        screen.line(&format!("  clock    {clock}"))?;
+        fact("clock", clock, screen)?;
     }
-    for row in &document.rows {
-        print_row(row, screen)?;
-    }
-    Ok(())
+    document.rows.iter().try_for_each(|row| print_row(row, screen))
+}
+
+fn fact(name: &str, text: &str, screen: &mut Screen) -> std::io::Result<()> {
+    screen.hanging(&format!("  {name:<8} "), text)
+}
+
+/// A dialect in words.
+fn words(dialect: &Dialect) -> String {
+    let encoding = match dialect.encoding {
+        Encoding::Utf8 => "UTF-8",
+        Encoding::Utf16Le | Encoding::Utf16Be => "UTF-16",
+        Encoding::Windows1252 => "Windows-1252",
+    };
+    let order = match dialect.date_order {
+        DateOrder::YearFirst => "year first",
+        DateOrder::DayFirst => "day first",
+        DateOrder::MonthFirst => "month first",
+    };
+    let clock = match &dialect.zone {
+        ZoneRule::Origin => "the origin's zone",
+        ZoneRule::Utc => "UTC",
+        ZoneRule::Named(name) => name,
+    };
+    let separator = dialect.separator.map(|c| format!(", separator {c:?}")).unwrap_or_default();
+    let minute = if dialect.minute { " to the minute" } else { "" };
+    format!("{}, {encoding}{separator}; dates {order}, times{minute} in {clock}", safe(&dialect.generation))
 }
 
 fn print_row(row: &PreviewRow, screen: &mut Screen) -> anyhow::Result<()> {
     match row {
         PreviewRow::Leg(leg) => {
-            let record = &leg.leg.raw;
-            screen.line(&format!("  row {} (byte {})", record.position.row, record.position.offset))?;
-            let written = record.columns().filter(|(_, _, value)| !value.is_empty());
-            let written: Vec<String> = written.map(|(name, _, value)| format!("{name}={value}")).collect();
-            screen.line(&format!("    written  {}", safe(&written.join(" | "))))?;
-            let columns = columns(&leg.leg.cdr);
-            let columns: Vec<String> =
-                columns.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
-            screen.line(&format!("    leg      {}", safe(&columns.join(" | "))))?;
+            let position = leg.leg.raw.position;
+            screen.line(&format!("  row {} (byte {})", position.row, position.offset))?;
+            beside::show(&leg.leg, screen)?;
         }
         PreviewRow::Rejected(_, rejection) => print_rejection(rejection, screen)?,
         PreviewRow::Skipped(position, why) => {
-            screen.line(&format!("  row {} (byte {}): skipped, {why:?}", position.row, position.offset))?;
+            let why = match why {
+                Skip::Title => "a title",
+                Skip::RepeatedHeader => "the header once more",
+                Skip::Summary => "a summary; its legs have rows of their own",
+                Skip::Blank => "blank",
+            };
+            screen.line(&format!("  row {} (byte {}): skipped: {why}", position.row, position.offset))?;
         }
     }
     Ok(())
@@ -153,14 +176,18 @@ fn print_rejection(rejection: &Rejection, screen: &mut Screen) -> anyhow::Result
         row => format!("row {row} (byte {})", rejection.position.offset),
     };
     let field = rejection.field.as_ref().map(|field| format!(", field {field:?}")).unwrap_or_default();
-    screen.line(&format!(
-        "  rejected {place}{field}: {}: {}",
-        rejection.reason.code(),
-        safe(&rejection.message)
-    ))?;
+    // What each format missed was said line by line.
+    let message = match rejection.message.rsplit_once("); ") {
+        Some((_, mend)) if rejection.reason == Reason::FormatUnknown => {
+            &format!("no format claims it; {mend}")
+        }
+        _ => &rejection.message,
+    };
+    let message = format!("{place}{field}: {}: {}", rejection.reason.code(), safe(message));
+    screen.hanging("  rejected ", &message)?;
     if !rejection.verbatim.is_empty() {
         let shown = &rejection.verbatim[..rejection.verbatim.len().min(400)];
-        screen.line(&format!("    written  {}", printable(shown)))?;
+        screen.hanging("    written  ", &printable(shown))?;
     }
     Ok(())
 }
@@ -168,39 +195,6 @@ fn print_rejection(rejection: &Rejection, screen: &mut Screen) -> anyhow::Result
 /// Text of a file on a terminal.
 fn safe(text: &str) -> String {
     printable(text.as_bytes())
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// The columns that a record alone gives, in the public layouts, blank ones left out.
-fn columns(cdr: &Cdr) -> Vec<(&'static str, Value)> {
-    let time = |ms: i64| {
-        let moment = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        json!(moment.strftime("%Y-%m-%d %H:%M:%S.%3f").to_string())
-    };
-    #[expect(clippy::cast_precision_loss, reason = "lengths of calls are far below 2^53 ms")]
-    let seconds = |ms: i64| if ms % 1000 == 0 { json!(ms / 1000) } else { json!(ms as f64 / 1000.0) };
-    let mut columns = vec![("started_at", time(cdr.started_at))];
-    columns.extend(cdr.answered_at.map(|ms| ("answered_at", time(ms))));
-    columns.extend(cdr.ended_at.map(|ms| ("ended_at", time(ms))));
-    columns.extend(cdr.duration_ms.map(|ms| ("duration_s", seconds(ms))));
-    columns.extend(cdr.talk_ms.map(|ms| ("talk_s", seconds(ms))));
-    columns.extend(cdr.ring_ms.map(|ms| ("ring_s", seconds(ms))));
-    columns.extend(cdr.utc_offset_min.map(|minutes| ("utc_offset_min", json!(minutes))));
-    if cdr.time_ambiguous {
-        columns.push(("time_ambiguous", json!(1)));
-    }
-    columns.push(("direction", json!(cdr.direction.word())));
-    columns.push(("disposition", json!(cdr.disposition.word())));
-    for column in TextColumn::ALL {
-        let text = cdr.text.get(*column);
-        if !text.is_empty() {
-            columns.push((column.name(), json!(text)));
-        }
-    }
-    columns
 }
 
 fn as_json(document: &DocumentPreview) -> Value {
@@ -233,7 +227,7 @@ fn as_json(document: &DocumentPreview) -> Value {
                 let written: serde_json::Map<String, Value> =
                     record.columns().map(|(name, _, value)| (name.to_owned(), json!(value))).collect();
                 let columns: serde_json::Map<String, Value> =
-                    columns(&leg.leg.cdr).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+                    beside::columns(&leg.leg.cdr).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
                 json!({"row": record.position.row, "byte_offset": record.position.offset, "written": written, "leg": columns})
             }
             PreviewRow::Rejected(_, why) => json!({"rejected": rejection(why)}),

@@ -2,13 +2,13 @@
 //! other, so that importing one twice stores nothing twice.
 
 use super::screen::Screen;
-use super::{Exit, Loaded, journal};
+use super::{Exit, Loaded, WrongUsage, journal};
 use crate::config::{self, Config, SourceKind};
 use crate::daemon::{self, DaemonError, LockError, Works};
 use crate::formats;
 use crate::pipeline::{Ended, PipelineError, Progress};
 use crate::record::delivery::{Body, Delivery, DeliveryId, printable};
-use crate::record::outcome::Actor;
+use crate::record::outcome::{Actor, Counts};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
@@ -18,12 +18,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Name of the source of imported files.
 const SOURCE: &str = "import";
 /// Passing failures in a row after which a command gives up; the daemon would go on for ever.
 const PATIENCE: u32 = 5;
+/// How often a long import says how far it is where no bar can be drawn.
+const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -44,7 +46,7 @@ pub struct Args {
 
 /// Stores the files.
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
-    journal::start();
+    journal::start_beside_a_bar();
     let config = &loaded.config;
     let choice =
         Choice::new(config, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
@@ -83,27 +85,35 @@ impl Choice {
         origin: Option<&str>,
         format: Option<&str>,
         time_zone: Option<&str>,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, WrongUsage> {
         let names: Vec<&str> = config.origins.iter().map(|origin| origin.name.as_str()).collect();
+        let wrong = |text: String| Err(WrongUsage(text));
         let origin = match (origin, names.as_slice()) {
+            (_, []) => return wrong(format!("{} has no [[origin]]; add one", config.file.display())),
             (Some(wish), _) if names.contains(&wish) => wish.to_owned(),
-            (Some(wish), _) => bail!("no [[origin]] is named {wish:?}; there are: {}", names.join(", ")),
+            (Some(wish), _) => {
+                return wrong(format!("no [[origin]] is named {wish:?}; there are: {}", names.join(", ")));
+            }
             (None, [only]) => (*only).to_owned(),
-            (None, []) => bail!("{} has no [[origin]]; add one", config.file.display()),
-            (None, _) => bail!("several origins are configured; name one: --origin {}", names.join(" | ")),
+            (None, _) => {
+                return wrong(format!(
+                    "several origins are configured; name one: --origin {}",
+                    names.join(" | ")
+                ));
+            }
         };
         if let Some(wish) = format
             && formats::by_id(wish).is_none()
         {
-            bail!("no format is named {wish:?}; see `cdrd formats`");
+            return wrong(format!("no format is named {wish:?}; see `cdrd formats`"));
         }
-        let time_zone =
-            match time_zone {
-                Some(wish) => Some(TimeZone::get(wish).with_context(|| {
-                    format!("{wish:?} is no IANA time zone; write one like Europe/Berlin")
-                })?),
-                None => None,
-            };
+        let time_zone = match time_zone.map(|wish| (wish, TimeZone::get(wish))) {
+            Some((wish, Err(_))) => {
+                return wrong(format!("{wish:?} is no IANA time zone; write one like Europe/Berlin"));
+            }
+            Some((_, Ok(zone))) => Some(zone),
+            None => None,
+        };
         Ok(Self { origin, format: format.map(str::to_owned), time_zone })
     }
 }
@@ -192,28 +202,30 @@ fn report(files: &[PathBuf], ended: &HashMap<usize, Ended>, screen: &mut Screen)
         if end.counts.rejected > 0 || end.rejected_documents > 0 {
             exit = Exit::Rejected;
         }
-        let counts = &end.counts;
-        let numbers = [
-            counts.rows_read,
-            counts.stored,
-            counts.duplicate,
-            counts.amended,
-            counts.rejected,
-            counts.skipped,
-        ];
         let mut row = vec![printable(file.as_os_str().as_bytes()), end.state.word().to_owned()];
-        row.extend(numbers.iter().map(ToString::to_string));
+        if screen.is_terminal() {
+            row.push(end.counts.to_string());
+        } else {
+            row.extend(numbers(&end.counts).iter().map(ToString::to_string));
+        }
         rows.push(row);
     }
-    screen
-        .table(&["file", "state", "rows", "stored", "duplicate", "amended", "rejected", "skipped"], &rows)?;
-    if exit == Exit::Rejected {
+    let mut header = vec!["file", "state", "rows"];
+    if !screen.is_terminal() {
+        header.extend(["stored", "duplicate", "amended", "rejected", "skipped"]);
+    }
+    screen.table(&header, &rows)?;
+    if exit == Exit::Rejected && screen.is_terminal() {
         screen.line("See `cdrd rejected list` for what was rejected and why.")?;
     }
     Ok(exit)
 }
 
-/// A bar on a terminal, nothing elsewhere.
+fn numbers(counts: &Counts) -> [u64; 6] {
+    [counts.rows_read, counts.stored, counts.duplicate, counts.amended, counts.rejected, counts.skipped]
+}
+
+/// A bar on a terminal, a line every few seconds elsewhere.
 struct Bar {
     drawn: ProgressBar,
     stop: Arc<AtomicBool>,
@@ -230,9 +242,14 @@ impl Bar {
         let stop = Arc::new(AtomicBool::new(false));
         let (shown, told) = (bar.clone(), stop.clone());
         let redraw = std::thread::spawn(move || {
+            let mut said = Instant::now();
             while !told.load(Ordering::Relaxed) {
                 shown.set_position(progress.bytes());
                 shown.set_message(format!("{} rows", progress.rows()));
+                if shown.is_hidden() && said.elapsed() >= LINE_EVERY {
+                    said = Instant::now();
+                    tracing::info!("{} of {bytes} bytes, {} rows", progress.bytes(), progress.rows());
+                }
                 std::thread::sleep(Duration::from_millis(100));
             }
         });

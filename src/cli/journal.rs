@@ -1,8 +1,10 @@
 //! Where log lines go: to the journal with their fields when standard error is the journal, else to standard error.
 
-use std::io::IsTerminal as _;
+use crate::telemetry;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::prelude::*;
 
 /// Names the level or a filter: `CDRD_LOG=debug`, `CDRD_LOG=info,cdrd::intake=trace`.
@@ -11,7 +13,27 @@ const LEVEL: &str = "CDRD_LOG";
 /// Sets up logging for the rest of the process. A second call changes nothing.
 pub fn start() {
     // sqlx reports every statement at debug, and slow ones at warn: our own lines say what matters.
-    let fallback = || EnvFilter::new("info,sqlx=error");
+    set_up("info,sqlx=error", std::io::stderr);
+}
+
+/// For a command that draws a bar on a terminal and then tells how each file ended: only what it does not tell is said.
+pub fn start_beside_a_bar() {
+    if !std::io::stderr().is_terminal() {
+        return start();
+    }
+    set_up("error,sqlx=off", || {
+        let mut terminal = std::io::stderr();
+        // Where the bar stands; it is drawn again below.
+        let _ = terminal.write_all(b"\r\x1b[2K");
+        terminal
+    });
+}
+
+fn set_up<W>(usual: &str, writer: W)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let fallback = || EnvFilter::new(usual);
     let filter = std::env::var(LEVEL)
         .ok()
         .filter(|wish| !wish.is_empty())
@@ -24,7 +46,7 @@ pub fn start() {
         Some(layer) => {
             registry.with(layer.with_field_prefix(None).with_syslog_identifier("cdrd".to_owned())).try_init()
         }
-        None => registry.with(lines(std::io::stderr, std::io::stderr().is_terminal())).try_init(),
+        None => registry.with(lines(writer, std::io::stderr().is_terminal())).try_init(),
     };
     if started.is_err() {
         tracing::debug!("logging was already set up");
@@ -34,17 +56,17 @@ pub fn start() {
 /// Plain lines: the time on a terminal too, because a person compares it with the PBX.
 fn lines<S, W>(writer: W, colour: bool) -> impl tracing_subscriber::Layer<S>
 where
-    W: for<'w> tracing_subscriber::fmt::MakeWriter<'w> + 'static,
+    W: for<'w> MakeWriter<'w> + 'static,
     S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
 {
     tracing_subscriber::fmt::layer()
         .with_writer(writer)
         .with_ansi(colour)
         .with_target(false)
-        // The ids that the journal filters by say nothing to a reader.
+        // What the journal filters by is in the message already, or says nothing to a reader.
         .fmt_fields(tracing_subscriber::fmt::format::debug_fn(|writer, field, value| match field.name() {
             "message" => write!(writer, "{value:?}"),
-            "message_id" => Ok(()),
+            name if name == telemetry::MESSAGE_ID || name.starts_with(telemetry::PREFIX) => Ok(()),
             name => write!(writer, " {name}={value:?}"),
         }))
 }
@@ -56,6 +78,7 @@ fn is_journal() -> bool {
     std::fs::metadata("/proc/self/fd/2")
         .is_ok_and(|found| stream == format!("{}:{}", found.dev(), found.ino()))
 }
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Seek as _};
@@ -63,16 +86,22 @@ mod tests {
     use tracing_subscriber::prelude::*;
 
     #[test]
-    fn a_line_has_its_fields_escaped_and_no_message_id() -> std::io::Result<()> {
+    fn a_line_has_its_fields_escaped_and_not_those_of_the_journal() -> std::io::Result<()> {
         let file = Arc::new(tempfile::tempfile()?);
         let subscriber = tracing_subscriber::registry().with(super::lines(Arc::clone(&file), false));
         tracing::subscriber::with_default(subscriber, || {
-            tracing::info!(cdrd_source = "in\nbox", message_id = crate::telemetry::STARTED, rows = 5, "read");
+            tracing::info!(
+                cdrd_source = "inbox",
+                message_id = crate::telemetry::STARTED,
+                file = "a\nb",
+                rows = 5,
+                "read"
+            );
         });
         let mut line = String::new();
         (&*file).rewind()?;
         (&*file).read_to_string(&mut line)?;
-        assert!(line.ends_with(" INFO read cdrd_source=\"in\\nbox\" rows=5\n"), "{line}");
+        assert!(line.ends_with(" INFO read file=\"a\\nb\" rows=5\n"), "{line}");
         Ok(())
     }
 }

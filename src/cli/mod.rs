@@ -1,5 +1,6 @@
 //! What a person types: the arguments, one file per sub-command, and the exit codes.
 
+mod beside;
 mod calls;
 mod check;
 mod deliveries;
@@ -97,6 +98,11 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Arguments that only make sense beside the configuration, and do not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct WrongUsage(String);
+
 /// What every command but `formats` starts from.
 #[derive(Debug)]
 pub struct Loaded {
@@ -147,7 +153,7 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => Exit::Done.into(),
         Err(error) => {
             screen::complain(&error);
-            let usage = error.downcast_ref::<ConfigError>().is_some();
+            let usage = error.is::<ConfigError>() || error.is::<WrongUsage>();
             if usage { Exit::Usage.into() } else { Exit::Failed.into() }
         }
     }

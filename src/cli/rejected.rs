@@ -77,7 +77,8 @@ fn groups(table: &Table, screen: &mut Screen) -> std::io::Result<()> {
         ]
     };
     let rows: Vec<_> = table.rows.iter().map(shown).collect();
-    screen.table(&["count", "reason", "format", "source", "latest", "latest id"], &rows)
+    screen.table(&["count", "reason", "format", "source", "latest", "latest id"], &rows)?;
+    hint(table, screen)
 }
 
 fn rows(table: &Table, screen: &mut Screen) -> std::io::Result<()> {
@@ -93,13 +94,30 @@ fn rows(table: &Table, screen: &mut Screen) -> std::io::Result<()> {
         };
         vec![text("id"), text("reason"), text("source"), name, place, text("message")]
     };
-    let rows: Vec<_> = table.rows.iter().map(shown).collect();
-    screen.table(&["id", "reason", "source", "name", "place", "message"], &rows)
+    let mut rows: Vec<_> = table.rows.iter().map(shown).collect();
+    let mut header = vec!["id", "reason", "source", "name", "place", "message"];
+    if screen.is_terminal() {
+        // A paragraph in a narrow column: `show` has room for it.
+        header.pop();
+        for row in &mut rows {
+            row.truncate(header.len());
+        }
+    }
+    screen.table(&header, &rows)?;
+    hint(table, screen)
+}
+
+/// Tells a person where the mend is said.
+fn hint(table: &Table, screen: &mut Screen) -> std::io::Result<()> {
+    if table.rows.is_empty() || !screen.is_terminal() {
+        return Ok(());
+    }
+    screen.line("`cdrd rejected show ID` shows the row and says what to do.")
 }
 
 fn show(row: &RejectedRow, screen: &mut Screen) -> std::io::Result<()> {
     let safe = |text: &str| printable(text.as_bytes());
-    let mut fact = |name: &str, text: &str| screen.line(&format!("{name:<9} {text}"));
+    let mut fact = |name: &str, text: &str| screen.hanging(&format!("{name:<9} "), text);
     fact("delivery", &format!("{} {} from {}", row.delivery, safe(&row.delivery_name), safe(&row.source)))?;
     let path = if row.document_path.is_empty() { "the whole body" } else { &safe(&row.document_path) };
     fact("document", &format!("{} ({path})", row.document_number))?;

@@ -3,12 +3,16 @@
 
 use crate::record::delivery::printable;
 use crate::store::query::{Table, Value};
-use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 /// Columns that people copy or compare: never broken over lines.
 const SOLID: [&str; 4] = ["id", "started", "state", "reason"];
+/// Words up to this long are never broken either; a longer one is, or no path would fit.
+const LONGEST_WORD: usize = 12;
+/// Where the terminal does not tell its width.
+const USUAL_WIDTH: usize = 80;
 
 /// Standard output, or whatever stands in for it in a test.
 pub struct Screen {
@@ -39,6 +43,16 @@ impl Screen {
         writeln!(self.out, "{text}")
     }
 
+    /// A text that is too long for the terminal goes on below its start; in a pipe it stays on one line. No text, no
+    /// line.
+    pub fn hanging(&mut self, start: &str, text: &str) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        let width = if self.terminal { self.width() } else { usize::MAX };
+        self.line(&hung(start, text, width))
+    }
+
     /// Bytes as they are.
     pub fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.out.write_all(bytes)
@@ -53,19 +67,13 @@ impl Screen {
             }
             return Ok(());
         }
-        let mut table = comfy_table::Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(header.iter().map(|name| name.to_uppercase()));
-        for row in rows {
-            table.add_row(row);
-        }
-        for (column, name) in table.column_iter_mut().zip(header) {
-            if SOLID.contains(name) {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
-        }
-        writeln!(self.out, "{}", table.trim_fmt())
+        let drawn = drawn(header, rows, self.width());
+        self.out.write_all(drawn.as_bytes())
+    }
+
+    /// Columns of the terminal.
+    pub fn width(&self) -> usize {
+        comfy_table::Table::new().width().map_or(USUAL_WIDTH, usize::from)
     }
 
     /// One JSON object on a line of its own.
@@ -87,6 +95,82 @@ impl Screen {
     pub fn finish(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+/// A table that fits; where it cannot without breaking words, each row is a block of lines with a name before each value.
+fn drawn(header: &[&str], rows: &[Vec<String>], width: usize) -> String {
+    let widths: Vec<usize> =
+        header.iter().enumerate().map(|(place, name)| least_width(name, place, rows)).collect();
+    // A blank on each side of a column.
+    if widths.iter().map(|least| least + 2).sum::<usize>() > width && !rows.is_empty() {
+        return blocks(header, rows);
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    table.set_header(header.iter().map(|name| name.to_uppercase()));
+    for row in rows {
+        table.add_row(row);
+    }
+    for (column, least) in table.column_iter_mut().zip(widths) {
+        let width = Width::Fixed(u16::try_from(least + 2).unwrap_or(u16::MAX));
+        column.set_constraint(ColumnConstraint::LowerBoundary(width));
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+/// Breaks a text between words, or in a word that is longer than a line.
+fn hung(start: &str, text: &str, width: usize) -> String {
+    // Beside a start that takes most of the line nothing can be read.
+    let indent = start.chars().count().min(width / 3 * 2);
+    let mut lines = start.to_owned();
+    let mut used = start.chars().count();
+    let mut fresh = true;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if !fresh && used + 1 + length > width || fresh && used > indent && used + length > width {
+            let _ = write!(lines, "\n{:indent$}", "");
+            (used, fresh) = (indent, true);
+        }
+        if !fresh {
+            lines.push(' ');
+            used += 1;
+        }
+        for c in word.chars() {
+            if used == width {
+                let _ = write!(lines, "\n{:indent$}", "");
+                used = indent;
+            }
+            lines.push(c);
+            used += 1;
+        }
+        fresh = false;
+    }
+    lines
+}
+
+fn least_width(name: &str, place: usize, rows: &[Vec<String>]) -> usize {
+    let length = |text: &str| text.chars().count();
+    let needed = |cell: &String| {
+        if SOLID.contains(&name) {
+            return length(cell);
+        }
+        cell.split(' ').map(length).max().unwrap_or(0).min(LONGEST_WORD)
+    };
+    rows.iter().filter_map(|row| row.get(place)).map(needed).max().unwrap_or(0).max(length(name))
+}
+
+fn blocks(header: &[&str], rows: &[Vec<String>]) -> String {
+    let longest = header.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for row in rows {
+        for (name, cell) in header.iter().zip(row).filter(|(_, cell)| !cell.is_empty()) {
+            let _ = writeln!(text, "{:<longest$}  {cell}", name.to_uppercase());
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// A row as a JSON object. Names that appear twice get `_2`, `_3`, so that nothing is lost.
@@ -154,8 +238,40 @@ pub fn size(bytes: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cell, json_object, size};
+    use super::{cell, drawn, hung, json_object, size};
     use crate::store::query::Value;
+
+    fn table(width: usize) -> String {
+        let row = ["01JQ00000000000000000000A1", "2025-03-31 09:00:00Z", "a very long name.csv", "done"];
+        drawn(&["id", "received", "name", "state"], &[row.map(str::to_owned).to_vec()], width)
+    }
+
+    #[test]
+    fn a_table_breaks_between_words_and_becomes_blocks_where_it_cannot() {
+        assert_eq!(
+            table(100),
+            " ID                          RECEIVED              NAME                  STATE\n \
+             01JQ00000000000000000000A1  2025-03-31 09:00:00Z  a very long name.csv  done\n"
+        );
+        let narrow = table(68);
+        assert!(narrow.lines().all(|line| line.chars().count() <= 68), "{narrow}");
+        for word in ["RECEIVED", "STATE", "2025-03-31", "09:00:00Z", "name.csv"] {
+            assert!(narrow.contains(word), "{word} is broken:\n{narrow}");
+        }
+        assert_eq!(
+            table(40),
+            "ID        01JQ00000000000000000000A1\nRECEIVED  2025-03-31 09:00:00Z\n\
+             NAME      a very long name.csv\nSTATE     done\n\n"
+        );
+    }
+
+    #[test]
+    fn a_long_text_goes_on_below_its_start() {
+        assert_eq!(hung("ab  ", "one two three", 12), "ab  one two\n    three");
+        assert_eq!(hung("ab  ", "0123456789ab", 10), "ab  012345\n    6789ab");
+        assert_eq!(hung("a very long start  ", "one", 12), "a very long start  \n        one");
+        assert_eq!(hung("ab  ", "one  two", usize::MAX), "ab  one  two");
+    }
 
     #[test]
     fn a_cell_never_moves_the_cursor_or_ends_the_line() {

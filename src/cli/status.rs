@@ -1,10 +1,10 @@
 //! `cdrd status`: whether a daemon runs, how its sources are, what waits, and what the last day brought.
 
-use super::deliveries::{rows, second};
+use super::deliveries::{counts, second};
 use super::screen::{Screen, cell, json_object, size};
 use super::{Exit, Loaded};
-use crate::record::delivery::DeliveryId;
-use crate::store::query::{Overview, Query as _, QueryError, Table, Value};
+use crate::record::delivery::{DeliveryId, printable};
+use crate::store::query::{KnownOrigin, Overview, Query as _, QueryError, Table, Value};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt as _;
@@ -18,28 +18,44 @@ pub struct Args {
     json: bool,
 }
 
+/// What the database and the spool know.
+#[derive(Default)]
+struct Stored {
+    overview: Overview,
+    origins: Vec<KnownOrigin>,
+}
+
 /// Shows everything at a glance.
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
     let runtime = super::runtime()?;
     let yesterday =
         Timestamp::now().checked_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::UNIX_EPOCH);
-    let overview = match loaded.query(&runtime) {
-        Ok(query) => Some(query.overview(DeliveryId::new(yesterday, 0))?),
+    let stored = match loaded.query(&runtime) {
+        Ok(query) => {
+            let overview = query.overview(DeliveryId::new(yesterday, 0))?;
+            Some(Stored { overview, origins: query.origins()? })
+        }
         Err(QueryError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
     };
     let daemon = daemon(&loaded.config.lock_file());
     if args.json {
-        screen.json_value(&as_json(loaded, daemon, overview.as_ref()))?;
+        screen.json_value(&as_json(loaded, daemon, stored.unwrap_or_default()))?;
     } else {
-        as_lines(loaded, daemon, overview.as_ref(), screen)?;
+        as_lines(loaded, daemon, stored.as_ref(), screen)?;
     }
     Ok(Exit::Done)
 }
 
-fn as_json(loaded: &Loaded, daemon: Option<u32>, overview: Option<&Overview>) -> serde_json::Value {
+fn as_json(loaded: &Loaded, daemon: Option<u32>, stored: Stored) -> serde_json::Value {
     let config = &loaded.config;
-    let overview = overview.cloned().unwrap_or_default();
+    let Stored { overview, origins } = stored;
+    let origins: Vec<_> = origins
+        .iter()
+        .map(|origin| {
+            json!({"origin": origin.name, "time_zone": origin.time_zone, "clock_fault": origin.clock_fault})
+        })
+        .collect();
     let first = |table: &Table| table.rows.first().map(|row| json_object(&table.columns, row));
     let sources: Vec<_> =
         overview.sources.rows.iter().map(|row| json_object(&overview.sources.columns, row)).collect();
@@ -54,23 +70,24 @@ fn as_json(loaded: &Loaded, daemon: Option<u32>, overview: Option<&Overview>) ->
         "last_delivery": first(&overview.last_delivery),
         "last_24_h": first(&overview.recent),
         "sources": sources,
+        "origins": origins,
     })
 }
 
 fn as_lines(
     loaded: &Loaded,
     daemon: Option<u32>,
-    overview: Option<&Overview>,
+    stored: Option<&Stored>,
     screen: &mut Screen,
 ) -> std::io::Result<()> {
     let config = &loaded.config;
-    let mut fact = |name: &str, text: &str| screen.line(&format!("{name:<10} {text}"));
+    let mut fact = |name: &str, text: &str| screen.hanging(&format!("{name:<10} "), text);
     match daemon {
         Some(pid) => fact("daemon", &format!("running, pid {pid}"))?,
         None => fact("daemon", "not running; what follows is as it was left")?,
     }
     fact("state", &config.state_dir.display().to_string())?;
-    let Some(overview) = overview else {
+    let Some(Stored { overview, origins }) = stored else {
         return fact("database", &format!("none yet at {}", config.store.sqlite.display()));
     };
     let database = format!(
@@ -92,6 +109,9 @@ fn as_lines(
         let known = states.rows.iter().find(|row| states.value(row, "source").text() == source.name);
         let state = known.map_or_else(|| "not started yet".to_owned(), |row| health(states, row));
         fact("source", &format!("{}: {state}", source.name))?;
+    }
+    for (origin, fault) in origins.iter().filter_map(|origin| Some((origin, origin.clock_fault.as_ref()?))) {
+        fact("clock", &format!("origin {}: {}", origin.name, printable(fault.as_bytes())))?;
     }
     Ok(())
 }
@@ -136,7 +156,7 @@ fn last_delivery(table: &Table) -> String {
 
 fn sums(table: &Table) -> String {
     let Some(row) = table.rows.first() else { return "nothing".to_owned() };
-    format!("deliveries {}, rows {}", table.value(row, "deliveries").integer(), rows(table, row))
+    format!("deliveries {}, rows {}", table.value(row, "deliveries").integer(), counts(table, row))
 }
 
 /// The database with what is still in its write-ahead log.

@@ -26,10 +26,19 @@ pub struct Parsed<'a> {
 
 impl Text {
     fn read(path: PathBuf) -> Result<Self, ConfigError> {
-        match std::fs::read_to_string(&path) {
-            Ok(content) => Ok(Self { path, content }),
-            Err(cause) => Err(ConfigError::Unreadable { path, cause }),
-        }
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(cause) => return Err(ConfigError::Unreadable { path, cause }),
+        };
+        String::from_utf8(bytes).map(|content| Self { path: path.clone(), content }).map_err(|error| {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            ConfigError::wrong(vec![Fault {
+                file: path,
+                line: 1 + memchr::memchr_iter(b'\n', before).count(),
+                key: "syntax".to_owned(),
+                message: "there are letters here that are no UTF-8; save the file as UTF-8".to_owned(),
+            }])
+        })
     }
 
     /// The line on which a byte lies, from 1.
@@ -48,14 +57,22 @@ impl<'a> Parsed<'a> {
                 file: text.path.clone(),
                 line: text.line(&error.span().unwrap_or_default()),
                 key: "syntax".to_owned(),
-                message: format!(
-                    "this is no TOML: {}; text values stand in \"quotes\"",
-                    one_line(error.message())
-                ),
+                message: syntax(&one_line(error.message())),
             });
         }
         errors.is_empty().then_some(Self { text, table })
     }
+}
+
+fn syntax(cause: &str) -> String {
+    let mend = if cause.contains("duplicate key") {
+        "it stands here for the second time in one stanza, take one of the two away"
+    } else if cause.contains("quoted") {
+        "text values stand in \"quotes\""
+    } else {
+        "write it as the shipped config.toml does"
+    };
+    format!("this is no TOML: {cause}; {mend}")
 }
 
 fn one_line(message: &str) -> String {

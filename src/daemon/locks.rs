@@ -48,16 +48,6 @@ impl Locks {
     }
 }
 
-/// The pid of the process that works on this state directory, if one does.
-pub fn holder(state_dir: &Path) -> Option<String> {
-    let mut file = File::open(state_dir.join(STATE_LOCK)).ok()?;
-    // A shared lock can be had exactly when nobody holds the exclusive one.
-    match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => None,
-        Err(_) => Some(pid_in(&mut file)),
-    }
-}
-
 fn lock(path: &Path, what: &Path) -> Result<File, LockError> {
     let io = |cause| LockError::Io { path: path.to_owned(), cause };
     let mut file = OpenOptions::new()

@@ -80,7 +80,7 @@ impl Intake {
                     done.push(path.as_os_str().as_bytes().to_vec());
                 }
                 Leaves::Again(..) => {
-                    tracing::warn!(delivery = %ending.id, source = ending.row.source,
+                    tracing::warn!(cdrd_delivery = %ending.id, cdrd_source = ending.row.source,
                         "the file was written after it had been read; it is read again as a new delivery");
                     self.announce_work();
                 }

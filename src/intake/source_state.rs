@@ -2,6 +2,7 @@
 
 use super::spool::{moment, parse_moment};
 use super::{Intake, IntakeError};
+use crate::telemetry;
 use jiff::Timestamp;
 
 /// How a source is.
@@ -30,6 +31,29 @@ impl SourceHealth {
     }
 }
 
+/// One line at each change of health.
+fn say(source: &str, health: SourceHealth, message: &str) {
+    let (message_id, word) = (telemetry::SOURCE_STATE_CHANGED, health.word());
+    // The level is part of an event's static data, hence one macro call per level.
+    macro_rules! say {
+        ($level:expr) => {
+            tracing::event!(
+                $level,
+                message_id,
+                cdrd_source = source,
+                cdrd_health = word,
+                "source {source} is {word}{}{message}",
+                if message.is_empty() { "" } else { ": " }
+            )
+        };
+    }
+    match health {
+        SourceHealth::Ok | SourceHealth::Off => say!(tracing::Level::INFO),
+        SourceHealth::Late | SourceHealth::Retrying => say!(tracing::Level::WARN),
+        SourceHealth::Stopped => say!(tracing::Level::ERROR),
+    }
+}
+
 /// A row of `source_state`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceState {
@@ -54,7 +78,11 @@ impl Intake {
         message: &str,
     ) -> Result<(), IntakeError> {
         let now = moment(Timestamp::now());
-        self.block_on(async {
+        let before: Option<(String,)> = self.block_on(async {
+            let before = sqlx::query_as("SELECT health FROM source_state WHERE source = ?1")
+                .bind(source)
+                .fetch_optional(&self.0.pool)
+                .await?;
             sqlx::query(
                 "INSERT INTO source_state (source, health, message, since, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
                  ON CONFLICT (source) DO UPDATE SET
@@ -68,8 +96,12 @@ impl Intake {
             .bind(&now)
             .execute(&self.0.pool)
             .await?;
-            Ok(())
-        })
+            Ok(before)
+        })?;
+        if before.is_none_or(|(before,)| before != health.word()) {
+            say(source, health, message);
+        }
+        Ok(())
     }
 
     /// The health of every source that ever ran, by name.

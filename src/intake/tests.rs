@@ -405,6 +405,31 @@ fn source_states_keep_since_when() -> Tested {
 }
 
 #[test]
+fn each_change_of_health_is_one_line_for_the_journal() -> Tested {
+    use std::io::Seek as _;
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    let file = std::sync::Arc::new(tempfile::tempfile()?);
+    let subscriber = tracing_subscriber::fmt().with_writer(file.clone()).with_ansi(false).finish();
+    tracing::subscriber::with_default(subscriber, || -> Tested {
+        intake.set_source_state("inbox", SourceHealth::Ok, "")?;
+        intake.set_source_state("inbox", SourceHealth::Stopped, "the folder is gone")?;
+        intake.set_source_state("inbox", SourceHealth::Stopped, "the folder is still gone")?;
+        intake.set_source_state("inbox", SourceHealth::Ok, "")?;
+        Ok(())
+    })?;
+    let mut log = String::new();
+    (&*file).rewind()?;
+    (&*file).read_to_string(&mut log)?;
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("source inbox is ")).collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    assert!(lines[1].contains("ERROR") && lines[1].contains("is stopped: the folder is gone"), "{log}");
+    let id = format!("message_id=\"{}\"", crate::telemetry::SOURCE_STATE_CHANGED);
+    assert!(lines.iter().all(|line| line.contains(&id) && line.contains("cdrd_source=\"inbox\"")), "{log}");
+    Ok(())
+}
+
+#[test]
 fn a_spool_of_a_newer_version_is_refused() -> Tested {
     let bench = Bench::new()?;
     let intake = bench.open()?;

@@ -50,6 +50,11 @@ impl ClockWatch {
         }
     }
 
+    /// Whether the ids seen so far confirm the zone. Legs without such ids confirm nothing.
+    pub fn agrees(&self) -> bool {
+        self.nearest.is_some_and(|nearest| nearest.difference_s.abs() <= TOLERATED_S)
+    }
+
     /// What the legs seen so far say.
     pub fn verdict(&self) -> Option<ClockFault> {
         let nearest = self.nearest.filter(|nearest| nearest.difference_s.abs() > TOLERATED_S)?;
@@ -86,7 +91,7 @@ impl std::fmt::Display for ClockFault {
             Some(offset) => write!(
                 f,
                 ": the PBX writes times at UTC offset {offset}; set time_zone of its [[origin]] (or of the [[source]], if \
-                 only this one differs) to a zone with that offset, then correct the rows with `cdrd replay --rederive`"
+                 only this one differs) to a zone with that offset and restart cdrd; rows stored before keep their time"
             ),
             None => write!(
                 f,

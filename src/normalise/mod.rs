@@ -242,7 +242,7 @@ fn rejection(raw: &RawRecord, reason: Reason, message: String) -> Rejection {
 fn start_missing(raw: &RawRecord) -> Rejection {
     let message =
         "the row has no start time, without which a call cannot be placed: have the PBX export the column, \
-                   then retry"
+                   then send the file again"
             .to_owned();
     rejection(raw, Reason::StartMissing, message)
 }
@@ -255,15 +255,15 @@ fn start_invalid(raw: &RawRecord) -> Rejection {
     };
     let shape = shape(raw.get(Field::Start));
     let message = format!(
-        "the start, of the shape {shape}, is no possible time written {expected} between 1980 and 2100: if the document \
-         writes dates in another order, fix its date order and replay it, else correct the row and send it again"
+        "the start, of the shape {shape}, is no possible time written {expected} between 1980 and 2100: if all rows \
+         of the document are rejected so, `cdrd explain FILE` shows which date order it was read in, else correct the row and send it again"
     );
     rejection(raw, Reason::StartInvalid, message)
 }
 
 fn no_zone(raw: &RawRecord, name: &str) -> Rejection {
     let message = format!(
-        "this host knows no time zone {name:?}, which was named for the file: install tzdata, then retry"
+        "this host knows no time zone {name:?}, which was named for the file: install tzdata, then send the file again"
     );
     rejection(raw, Reason::StartInvalid, message)
 }
@@ -271,7 +271,7 @@ fn no_zone(raw: &RawRecord, name: &str) -> Rejection {
 fn no_origin(raw: &RawRecord) -> Rejection {
     let message =
         "the origin of this row is not in the configuration, so that its wall clock means nothing: add its \
-                   [[origin]] again, then retry"
+                   [[origin]] again, then send the file again"
             .to_owned();
     rejection(raw, Reason::StartInvalid, message)
 }

@@ -308,13 +308,21 @@ impl<'c, 'p> Committer<'c, 'p> {
         Ok(Step::Done)
     }
 
-    /// Says once, loudly, that an origin's zone or clock disagrees with the ids in its own records.
+    /// Says once, loudly, that an origin's zone or clock disagrees with the ids in its own records; takes it back when
+    /// they agree again.
     fn report_clock(&self) -> Result<(), PipelineError> {
+        let pipeline = self.context.pipeline;
         let origin = &self.context.spooled.origin;
-        let Some(verdict) = self.clock.verdict() else { return Ok(()) };
-        let text = verdict.to_string();
-        if self.context.pipeline.parts.store.clock_fault(origin, &text)? {
-            journal::clock_fault(self.context.spooled, &text);
+        let fault = match self.clock.verdict() {
+            Some(verdict) => verdict.to_string(),
+            None if self.clock.agrees() => String::new(),
+            None => return Ok(()),
+        };
+        if !pipeline.clock_changed(origin, &fault) {
+            return Ok(());
+        }
+        if pipeline.parts.store.clock_fault(origin, &fault)? && !fault.is_empty() {
+            journal::clock_fault(self.context.spooled, &fault);
         }
         Ok(())
     }

@@ -29,7 +29,9 @@ pub(super) fn delivery_ended(spooled: &Spooled, ended: &Ended) {
                 cdrd_rejected = counts.rejected,
                 cdrd_skipped = counts.skipped,
                 cdrd_held = counts.held,
-                "delivery {}",
+                "{} from {}: {}, rows {counts}",
+                spooled.name,
+                spooled.source,
                 ended.state.word()
             )
         };
@@ -45,7 +47,9 @@ pub(super) fn document_rejected(spooled: &Spooled, path: &str, rejection: &Rejec
         cdrd_name = spooled.name,
         document = path,
         reason = rejection.reason.code(),
-        "document rejected: {}",
+        "{} from {}: document rejected: {}",
+        spooled.name,
+        spooled.source,
         rejection.message
     );
 }

@@ -142,6 +142,26 @@ impl Counts {
     }
 }
 
+/// `5: 4 stored, 1 rejected`; outcomes that did not happen are not named.
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.rows_read)?;
+        let outcomes = [
+            ("stored", self.stored),
+            ("duplicate", self.duplicate),
+            ("amended", self.amended),
+            ("rejected", self.rejected),
+            ("skipped", self.skipped),
+            ("held", self.held),
+        ];
+        let happened = outcomes.iter().filter(|(_, rows)| *rows > 0);
+        for (place, (outcome, rows)) in happened.enumerate() {
+            write!(f, "{} {rows} {outcome}", if place == 0 { ":" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
 impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.rows_read += other.rows_read;

@@ -184,7 +184,7 @@ impl Folder {
             let next_look = match self.look(began) {
                 Ok(look) => look.next_look,
                 Err(error) => {
-                    tracing::debug!(source = self.config.name, %error, "look failed");
+                    tracing::debug!(cdrd_source = self.config.name, %error, "look failed");
                     began + POLL.min(self.config.rescan)
                 }
             };
@@ -270,11 +270,10 @@ impl Folder {
         self.root = None;
         let error =
             FolderError::Unreachable { path: printable(self.config.path.as_os_str().as_bytes()), source };
-        self.note(Path::new(""), "unreachable", &error.to_string());
         let state =
             self.intake.set_source_state(&self.config.name, SourceHealth::Stopped, &error.to_string());
         if let Err(error) = state {
-            tracing::warn!(source = self.config.name, %error, "the state of the source could not be noted");
+            tracing::warn!(cdrd_source = self.config.name, %error, "the state of the source could not be noted");
         }
         error
     }
@@ -381,7 +380,7 @@ impl Folder {
     fn note(&mut self, path: &Path, what: &'static str, words: &str) {
         if self.noted.insert((path.to_owned(), what)) {
             let file = printable(path.as_os_str().as_bytes());
-            tracing::warn!(source = self.config.name, file, "{words}");
+            tracing::warn!(cdrd_source = self.config.name, file, "{words}");
         }
     }
 }

@@ -31,7 +31,8 @@ pub trait Commit: Send + Sync {
     fn commit(&self, chunk: Chunk) -> Pending;
     /// Notes how a delivery ended; its counts are the sums over the latest runs of its documents.
     fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Result<DeliverySummary, StoreError>;
-    /// Notes what is wrong with an origin's zone or clock; `true` when that was not noted before.
+    /// Notes what is wrong with an origin's zone or clock, or with an empty text that nothing is; `true` when that was
+    /// not noted before.
     fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError>;
     /// Derives every row of an origin again in place (its zone or country was corrected). Gives the rows that changed.
     fn rederive(&self, origin: &str) -> Result<u64, StoreError>;

@@ -19,8 +19,8 @@ pub trait Query: Send + Sync {
     fn rejected(&self, limit: u32) -> Result<Table, QueryError>;
     /// One rejection, open or not.
     fn rejection(&self, id: i64) -> Result<Option<RejectedRow>, QueryError>;
-    /// Names of the origins that have rows.
-    fn origins(&self) -> Result<Vec<String>, QueryError>;
+    /// The origins that were ever started.
+    fn origins(&self) -> Result<Vec<KnownOrigin>, QueryError>;
     /// Everything at a glance; deliveries are summed up from `since` on.
     fn overview(&self, since: DeliveryId) -> Result<Overview, QueryError>;
 }
@@ -80,6 +80,17 @@ pub struct RejectedRow {
     pub resolved_at: Option<String>,
     pub verbatim: Vec<u8>,
     pub layouts: Vec<KnownLayout>,
+}
+
+/// An origin as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownOrigin {
+    /// Name.
+    pub name: String,
+    /// IANA zone recorded at first start.
+    pub time_zone: String,
+    /// What is wrong with its zone or clock, as it was last noticed.
+    pub clock_fault: Option<String>,
 }
 
 /// A layout of which rows are stored: it tells where in a rejected row of the same format a field stands.

@@ -21,7 +21,7 @@ const SPOOL: &str = "
         '2025-03-31 10:00:01.000', '2025-03-31 10:00:01.000');";
 
 const ROWS: &str = "
-    INSERT INTO origin (name, key, time_zone, clock_fault, created_at) VALUES ('pbx', 'pbx', 'Europe/Berlin', NULL, '2025-03-31 08:00:00.000');
+    INSERT INTO origin (name, key, time_zone, clock_fault, created_at) VALUES ('pbx', 'pbx', 'Europe/Berlin', 'calls seem to start 1 h 00 min after', '2025-03-31 08:00:00.000');
     INSERT INTO delivery (id, source, origin, name, bytes, received_at, state, rows_read, stored, rejected)
         VALUES ('01JQ00000000000000000000A1', 'inbox', 'pbx', 'first' || char(27) || '[2J.csv', 300,
                 '2025-03-31 09:00:00.000', 'done_with_rejects', 2, 1, 1);
@@ -118,6 +118,7 @@ fn the_status_tells_health_backlog_and_what_is_rejected() -> Tested {
         "waiting    deliveries 1, 2.0 KiB, the oldest from 2025-03-31 10:00:00Z",
         "rejected   1 open: `cdrd rejected list` says why",
         "source     inbox: stopped since 2025-03-31 10:00:01Z: the folder is gone; mount it again",
+        "clock      origin pbx: calls seem to start 1 h 00 min after",
     ] {
         assert!(status.lines().any(|shown| shown == line), "{line:?} is missing in:\n{status}");
     }
@@ -126,6 +127,7 @@ fn the_status_tells_health_backlog_and_what_is_rejected() -> Tested {
         (&json["legs"], &json["pid"], &json["waiting"]["deliveries"]),
         (&1.into(), &serde_json::Value::Null, &1.into())
     );
+    assert_eq!(json["origins"][0]["clock_fault"], "calls seem to start 1 h 00 min after");
     Ok(())
 }
 
@@ -225,6 +227,124 @@ fn check_says_what_it_found_and_exits_2_on_faults() -> Tested {
 }
 
 #[test]
+fn explain_shows_each_field_beside_the_columns_that_it_becomes() -> Tested {
+    let folder = place(false)?;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tour/Master.csv");
+    let output = cdrd(folder.path(), &["explain", "--rows", "1", &file.display().to_string()])?;
+    assert_eq!(output.status.code(), Some(3), "one row would be rejected");
+    let said = String::from_utf8(output.stdout)?;
+    for line in [
+        "  dialect  16 columns, UTF-8, separator ','; dates year first, times in the origin's zone",
+        "    src          301                  caller, caller_number",
+        "    start        2025-03-12 10:20:01  started_at 2025-03-12 09:20:01.000, utc_offset_min 60, started_local",
+        "    computed  ring_s 5, direction internal",
+        "    kept      lastapp Dial, lastdata PJSIP/302,30, amaflags DOCUMENTATION",
+    ] {
+        assert!(said.lines().any(|shown| shown == line), "{line:?} is missing in:\n{said}");
+    }
+    std::fs::write(folder.path().join("notes.txt"), "no calls in here\n")?;
+    let output = cdrd(folder.path(), &["explain", "notes.txt"])?;
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8(output.stdout)?;
+    assert!(said.contains("format_unknown: no format claims it; if it holds calls"), "{said}");
+    assert_eq!(said.matches("asterisk-cdr-csv").count(), 1, "each refusal is said once:\n{said}");
+    Ok(())
+}
+
+#[test]
+fn the_zone_of_an_auto_origin_is_the_hosts_at_first_start() -> Tested {
+    let folder = place(false)?;
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tour");
+    for (file, zone, code) in [("ucm-export.csv", "Europe/Berlin", 0), ("Master.csv", "America/New_York", 3)]
+    {
+        let output = Command::new(env!("CARGO_BIN_EXE_cdrd"))
+            .arg("import")
+            .arg(fixtures.join(file))
+            .current_dir(folder.path())
+            .env_remove("STATE_DIRECTORY")
+            .env("TZ", zone)
+            .output()?;
+        let log = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(code), "{log}");
+        // One line for the delivery, and in it nobody's name or number.
+        assert!(log.contains(&format!("{file} from import: done")) && log.contains(" stored"), "{log}");
+        for secret in ["Workshop", "Reception", "01632960", "\"301\""] {
+            assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+        }
+    }
+    assert_eq!(
+        shown(folder.path(), &["sql", "SELECT utc_offset_min AS m, count(*) AS n FROM cdr GROUP BY 1"])?,
+        "m\tn\n60\t6\n"
+    );
+    assert!(
+        shown(folder.path(), &["check"])?
+            .contains("zone Europe/Berlin, this host's when it was first started")
+    );
+    Ok(())
+}
+
+#[test]
+fn a_clock_fault_is_shown_until_the_zone_is_mended() -> Tested {
+    let folder = place(false)?;
+    let config = |zone: &str| {
+        let text = include_str!("../../config.toml").replace("\"auto\" ", &format!("\"{zone}\" "));
+        std::fs::write(folder.path().join("config.toml"), text)
+    };
+    // A start at 12:00 in a zone two hours east of UTC, by the second in the channel's id.
+    let import = |name: &str, id: i64| {
+        let row = format!(
+            "\"\",\"201\",\"202\",\"internal\",\"\",\"SIP/201-1\",\"SIP/202-2\",\"Dial\",\"x\",\"2025-07-01 12:00:{id:02}\",\
+             \"2025-07-01 12:00:30\",\"2025-07-01 12:01:00\",60,30,\"ANSWERED\",\"DOCUMENTATION\",\"{}.1\",\"\"\n",
+            1_751_364_000 + id
+        );
+        std::fs::write(folder.path().join(name), row)?;
+        cdrd(folder.path(), &["import", name])
+    };
+    config("UTC")?;
+    let log = String::from_utf8(import("first.csv", 1)?.stderr)?;
+    assert!(log.contains("origin \"pbx\" is misconfigured: calls seem to start 2 h 00 min after"), "{log}");
+    assert!(shown(folder.path(), &["status"])?.contains("clock      origin pbx: calls seem to start 2 h"));
+    let log = String::from_utf8(import("second.csv", 2)?.stderr)?;
+    assert!(!log.contains("misconfigured"), "said once:\n{log}");
+    config("Europe/Berlin")?;
+    import("third.csv", 3)?;
+    assert!(!shown(folder.path(), &["status"])?.contains("clock "));
+    Ok(())
+}
+
+/// Whoever may read the files but not write to their folder, like a member of the group while no daemon runs.
+#[test]
+fn who_may_only_read_can_ask_a_database_at_rest() -> Tested {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = place(true)?;
+    let path = folder.path();
+    // Root may write everywhere, so that it becomes somebody else, who needs a program that he can reach.
+    let program = path.join("cdrd");
+    std::fs::copy(env!("CARGO_BIN_EXE_cdrd"), &program)?;
+    for database in ["var/cdr.db", "var/spool.db"] {
+        let mode =
+            Command::new("sqlite3").arg(path.join(database)).arg("PRAGMA journal_mode = WAL").output()?;
+        assert!(mode.status.success(), "sqlite3 is installed by tests/run");
+        std::fs::set_permissions(path.join(database), std::fs::Permissions::from_mode(0o444))?;
+    }
+    std::fs::set_permissions(path.join("var"), std::fs::Permissions::from_mode(0o555))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+    let mut command = if rustix::process::geteuid().is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command
+    } else {
+        Command::new(&program)
+    };
+    let output = command.arg("status").current_dir(path).env_remove("STATE_DIRECTORY").output()?;
+    std::fs::set_permissions(path.join("var"), std::fs::Permissions::from_mode(0o755))?;
+    assert_eq!(String::from_utf8(output.stderr)?, "");
+    let said = String::from_utf8(output.stdout)?;
+    assert!(said.contains(" 1 legs") && said.contains("source     inbox: stopped"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn an_origin_that_lost_its_stanza_is_missed() -> Tested {
     let folder = place(true)?;
     let renamed = include_str!("../../config.toml").replace("\"pbx\"", "\"hq\"");
@@ -247,6 +367,15 @@ fn wrong_usage_is_2_and_help_is_0() -> Tested {
     assert_eq!(cdrd(folder.path(), &["--help"])?.status.code(), Some(0));
     assert_eq!(cdrd(folder.path(), &["nonsense"])?.status.code(), Some(2));
     assert_eq!(cdrd(folder.path(), &["calls", "--since", "yesterday"])?.status.code(), Some(2));
+    let site = place(false)?;
+    for wrong in [["--origin", "nobody"], ["--format", "nonsense"], ["--time-zone", "Mars/Olympus"]] {
+        for command in ["import", "explain"] {
+            let output = cdrd(site.path(), &[&[command, "config.toml"], &wrong[..]].concat())?;
+            assert_eq!(output.status.code(), Some(2), "{command} {wrong:?}");
+            assert!(String::from_utf8(output.stderr)?.contains(wrong[1]), "{command} {wrong:?}");
+        }
+    }
+    assert_eq!(cdrd(site.path(), &["import", "missing.csv"])?.status.code(), Some(1));
     // No configuration here; where the host has one, it is a good one or exit 2 as well.
     if !Path::new("/etc/cdrd/config.toml").exists() {
         let output = cdrd(folder.path(), &["status"])?;

@@ -46,6 +46,27 @@ fn what_is_no_toml() {
 }
 
 #[test]
+fn a_key_twice_and_what_is_no_utf_8() -> Result<(), Box<dyn std::error::Error>> {
+    assert_said(
+        "state_dir = \"a\"\nstate_dir = \"b\"\n",
+        "config.toml:2: syntax: this is no TOML: duplicate key; it stands here for the second time in one stanza, take \
+         one of the two away",
+    );
+    let folder = TempDir::new()?;
+    let file = folder.path().join("config.toml");
+    std::fs::write(&file, b"[[origin]]\nname = \"M\xfcnchen\"\n")?;
+    let error = load(&file, &Surroundings::default()).expect_err("it is Latin-1");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{}:2: syntax: there are letters here that are no UTF-8; save the file as UTF-8",
+            file.display()
+        )
+    );
+    Ok(())
+}
+
+#[test]
 fn keys_and_tables_that_do_not_exist() {
     assert_said(
         "state_dir = 5\nstatedir = \"x\"\n",

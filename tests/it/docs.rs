@@ -1,8 +1,11 @@
 //! The documentation names what the program has: reason codes, tables, columns, message ids, keys of the log.
 
+use super::site::{CDRD, files_below};
 use cdrd::record::outcome::Reason;
 use cdrd::store::DeliveryState;
 use cdrd::telemetry;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const LEGS: &str = include_str!("../../migrations/sqlite/0001_legs.sql");
 
@@ -16,6 +19,42 @@ fn each_reason_code_is_explained_once_and_none_is_invented() {
     sorted.sort_unstable();
     known.sort_unstable();
     assert_eq!(sorted, known);
+}
+
+/// Every text file below a folder.
+fn texts(folder: &Path) -> std::io::Result<Vec<(PathBuf, String)>> {
+    let mut texts = Vec::new();
+    for path in files_below(folder) {
+        texts.push((path.clone(), std::fs::read_to_string(path)?));
+    }
+    Ok(texts)
+}
+
+#[test]
+fn messages_and_documents_name_only_commands_that_exist() -> Result<(), Box<dyn std::error::Error>> {
+    let help = Command::new(CDRD).arg("--help").output()?;
+    let help = String::from_utf8(help.stdout)?;
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"import"), "{help}");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = vec![(PathBuf::from("README.md"), include_str!("../../README.md").to_owned())];
+    for folder in ["src", "docs", "systemd"] {
+        all.extend(texts(&repository.join(folder))?);
+    }
+    for (path, text) in all {
+        for named in text.split("`cdrd ").skip(1) {
+            let word: String = named.chars().take_while(char::is_ascii_lowercase).collect();
+            // An upper-case or dashed word is a placeholder or an option.
+            assert!(word.is_empty() || commands.contains(&word.as_str()), "{}: `cdrd {word}", path.display());
+        }
+    }
+    Ok(())
 }
 
 /// Tables of a migration and their columns.

@@ -100,7 +100,7 @@ impl Site {
     }
 
     /// The first value of a query, or nothing while the database is not there yet.
-    fn query_now(&self, database: &str, sql: &str) -> Option<String> {
+    pub fn query_now(&self, database: &str, sql: &str) -> Option<String> {
         let path = self.path("var").join(database);
         let output = Command::new("sqlite3")
             .args(["-readonly", "-cmd", ".timeout 5000"])

@@ -29,8 +29,6 @@ impl Folder {
                 &format!("the folder cannot be listed: {error}; let the daemon read it"),
             );
         }
-        // It is back: the next time that it is unreachable is news again.
-        self.noted.remove(&(PathBuf::new(), "unreachable"));
         let overdue = self.overdue(walk);
         for path in &overdue {
             self.note(

@@ -333,10 +333,11 @@ pub fn finish_delivery(
     Ok(DeliverySummary { state, counts, rejected_documents })
 }
 
-/// Notes what is wrong with an origin's clock; gives whether that is news.
+/// Notes what is wrong with an origin's clock, nothing if it is empty; gives whether that is news.
 pub fn clock_fault(db: &mut Database<'_>, origin: &str, fault: &str) -> Result<bool, Fault> {
     let note = "UPDATE origin SET clock_fault = ?2 WHERE name = ?1 AND clock_fault IS NOT ?2";
-    Ok(db.run(note, &[Value::Text(origin), Value::Text(fault)])? > 0)
+    let fault = if fault.is_empty() { Value::Null } else { Value::Text(fault) };
+    Ok(db.run(note, &[Value::Text(origin), fault])? > 0)
 }
 
 fn number(number: u64) -> Value<'static> {

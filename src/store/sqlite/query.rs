@@ -2,7 +2,7 @@
 
 use crate::record::delivery::DeliveryId;
 use crate::store::query::{
-    KnownLayout, LegWish, Overview, Query, QueryError, RejectedRow, See, Table, Value,
+    KnownLayout, KnownOrigin, LegWish, Overview, Query, QueryError, RejectedRow, See, Table, Value,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -175,9 +175,14 @@ impl Query for SqliteQuery {
         }))
     }
 
-    fn origins(&self) -> Result<Vec<String>, QueryError> {
-        let table = self.table("SELECT name FROM origin ORDER BY name", &[])?;
-        Ok(table.rows.iter().filter_map(|row| row.first()).map(|name| name.text().to_owned()).collect())
+    fn origins(&self) -> Result<Vec<KnownOrigin>, QueryError> {
+        let table = self.table("SELECT name, time_zone, clock_fault FROM origin ORDER BY name", &[])?;
+        let origin = |row: &Vec<Value>| {
+            let text = |column| table.value(row, column).text().to_owned();
+            let clock_fault = Some(text("clock_fault")).filter(|fault| !fault.is_empty());
+            KnownOrigin { name: text("name"), time_zone: text("time_zone"), clock_fault }
+        };
+        Ok(table.rows.iter().map(origin).collect())
     }
 
     fn overview(&self, since: DeliveryId) -> Result<Overview, QueryError> {
@@ -240,7 +245,7 @@ async fn connect(database: &Path) -> Result<SqliteConnection, sqlx::Error> {
     match opened {
         // A reader who may not write to the folder cannot open a WAL database at rest: there is no -shm file to share.
         // Without a -wal nobody writes, so that the file can be read as it lies.
-        Err(error) if is_cannot_open(&error) && !wal_of(database).exists() => {
+        Err(error) if may_not_share(&error) && !wal_of(database).exists() => {
             options.immutable(true).connect().await
         }
         opened => opened,
@@ -253,19 +258,33 @@ fn wal_of(database: &Path) -> std::path::PathBuf {
     name.into()
 }
 
-/// `SQLITE_CANTOPEN`, also as an extended code.
-fn is_cannot_open(error: &sqlx::Error) -> bool {
+/// `SQLITE_READONLY` or `SQLITE_CANTOPEN`, also as extended codes: which it is depends on whether the last writer left
+/// its -shm file behind.
+fn may_not_share(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-    code.is_some_and(|code| code & 0xff == 14)
+    code.is_some_and(|code| matches!(code & 0xff, 8 | 14))
 }
 
 /// Attaches `spool.db` (read-only like the connection) and tells whether its tables are there.
 async fn attach(connection: &mut SqliteConnection, spool: &Path) -> Result<bool, sqlx::Error> {
-    let path = spool.to_string_lossy().into_owned();
-    sqlx::query("ATTACH DATABASE ?1 AS spool").bind(path).execute(&mut *connection).await?;
-    let sql = "SELECT count(*) FROM spool.sqlite_schema WHERE name IN ('receipt', 'source_state')";
-    let tables: i64 = sqlx::query_scalar(sql).fetch_one(connection).await?;
+    let path = spool.to_string_lossy();
+    let tables = match attach_as(connection, &path).await {
+        // At rest, as in `connect`.
+        Err(error) if may_not_share(&error) && !wal_of(spool).exists() => {
+            // Harmless where nothing was attached.
+            let _ = sqlx::query("DETACH DATABASE spool").execute(&mut *connection).await;
+            let plain = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+            attach_as(connection, &format!("file:{plain}?immutable=1")).await?
+        }
+        tables => tables?,
+    };
     Ok(tables == 2)
+}
+
+async fn attach_as(connection: &mut SqliteConnection, spool: &str) -> Result<i64, sqlx::Error> {
+    sqlx::query("ATTACH DATABASE ?1 AS spool").bind(spool).execute(&mut *connection).await?;
+    let sql = "SELECT count(*) FROM spool.sqlite_schema WHERE name IN ('receipt', 'source_state')";
+    sqlx::query_scalar(sql).fetch_one(connection).await
 }
 
 type Bound<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
