@@ -120,14 +120,17 @@ fn shape(text: &str) -> Option<Shape> {
         ((1..=12).contains(&parts[1]) && (1..=31).contains(&parts[2]) && third.len() <= 2)
             .then_some(Order::Proven(DateOrder::YearFirst))?
     } else {
-        order_of(parts, third.len(), mark)?
+        order_of(parts, (first.len(), third.len()), mark)?
     };
     Some(Shape { order, parts, seconds: clock(time.trim())? })
 }
 
-fn order_of(parts: [i16; 3], year_digits: usize, mark: char) -> Option<Order> {
+fn order_of(parts: [i16; 3], (first_digits, year_digits): (usize, usize), mark: char) -> Option<Order> {
     let [first, second, _] = parts;
-    if !matches!(year_digits, 2 | 4) || !(1..=31).contains(&first) || !(1..=31).contains(&second) {
+    if !matches!((first_digits, year_digits), (1 | 2, 2 | 4))
+        || !(1..=31).contains(&first)
+        || !(1..=31).contains(&second)
+    {
         return None;
     }
     match (first > 12, second > 12) {
@@ -199,6 +202,7 @@ mod tests {
             "2026-13-02 10:00:00",
             "12:30",
             "1/2 10:00",
+            "026-03-02 10:00:00",
             "a/b/c 1:00",
         ] {
             assert!(!is_time(text), "{text}");
