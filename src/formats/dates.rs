@@ -69,14 +69,16 @@ impl Survey {
             (0, 0, 0) => Ok(DateOrder::YearFirst),
             (1.., 0, _) => Ok(DateOrder::DayFirst),
             (0, 1.., _) => Ok(DateOrder::MonthFirst),
-            (0, 0, _) => Err("its dates may be day or month first, and none of them decides it; \
-                              export it again with dates as YYYY-MM-DD"
-                .to_owned()),
-            _ => Err("some of its dates are day first, others month first; \
-                      export it again with dates as YYYY-MM-DD"
-                .to_owned()),
+            (0, 0, _) => Err(mend("its dates may be day or month first, and none of them decides it")),
+            _ => Err(mend("some of its dates are day first, others month first")),
         }
     }
+}
+
+fn mend(what: &str) -> String {
+    format!(
+        "{what}; send the file as the PBX wrote it, not saved by a spreadsheet, or with dates as YYYY-MM-DD"
+    )
 }
 
 /// The UTC second in a channel id of Asterisk or Grandstream: `[system-]epoch.sequence`.

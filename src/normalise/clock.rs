@@ -86,7 +86,8 @@ impl std::fmt::Display for ClockFault {
             Some(offset) => write!(
                 f,
                 ": the PBX writes times at UTC offset {offset}; set time_zone of its [[origin]] (or of the [[source]], if \
-                 only this one differs) to a zone with that offset, then correct the rows with `cdrd replay --rederive`"
+                 only this one differs) to a zone with that offset and restart, before more calls are stored at the \
+                 wrong hour"
             ),
             None => write!(
                 f,

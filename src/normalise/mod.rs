@@ -241,8 +241,8 @@ fn rejection(raw: &RawRecord, reason: Reason, message: String) -> Rejection {
 
 fn start_missing(raw: &RawRecord) -> Rejection {
     let message =
-        "the row has no start time, without which a call cannot be placed: have the PBX export the column, \
-                   then retry"
+        "the row has no start time, without which a call cannot be placed: have the PBX export the column \
+                   and send the file again"
             .to_owned();
     rejection(raw, Reason::StartMissing, message)
 }
@@ -256,7 +256,8 @@ fn start_invalid(raw: &RawRecord) -> Rejection {
     let shape = shape(raw.get(Field::Start));
     let message = format!(
         "the start, of the shape {shape}, is no possible time written {expected} between 1980 and 2100: if the document \
-         writes dates in another order, fix its date order and replay it, else correct the row and send it again"
+         mixes orders of day and month, send it as the PBX wrote it or with dates as YYYY-MM-DD, else correct the row and \
+         send it again"
     );
     rejection(raw, Reason::StartInvalid, message)
 }
