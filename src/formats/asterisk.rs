@@ -5,7 +5,7 @@
 use super::dates::{Survey, epoch_of, is_time};
 use super::syntax::delimited::{Delimited, Piece};
 use super::syntax::{Fields, encoding};
-use super::{Claim, Format, Head, Row, RowReader, Verdict};
+use super::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
 use crate::record::card::{Card, Evidence, Family, Link, Match};
 use crate::record::cdr::{Direction, Disposition, TextColumn};
 use crate::record::document::{Dialect, Encoding, Layout, RowKind};
@@ -147,24 +147,56 @@ fn fits(fields: &Fields<'_>) -> bool {
     (16..=21).contains(&fields.len()) && is_time(&fields.get(START))
 }
 
-/// Whether answer, end and the two lengths stand where they should: a torn quote moves the columns behind it, and 16 to
-/// 21 columns are all possible, so that their number alone does not tell.
+/// Whether times, lengths, words and ids stand where they should: a torn quote or a comma too many moves the columns behind
+/// it, and 16 to 21 columns are all possible, so that their number alone does not tell.
 fn is_in_place(fields: &Fields<'_>) -> bool {
     let blank = |place| fields.get(place).trim().is_empty();
     let time = |place| is_time(&fields.get(place)) || fields.get(place).starts_with("0000-00-00");
     let seconds = |place| fields.get(place).trim().parse::<f64>().is_ok();
     (10..=11).all(|place| blank(place) || time(place))
         && (12..=13).all(|place| blank(place) || seconds(place))
+        && fields.get(DISPOSITION).chars().all(|c| c.is_alphabetic() || c == ' ')
+        && AMA_WORDS.contains(&word(fields, AMA_FLAGS).as_str())
+        && is_tail_in_place(fields)
+}
+
+/// The columns behind the 16th, all of them optional. Unique id, linked id and sequence are never blank.
+fn is_tail_in_place(fields: &Fields<'_>) -> bool {
+    let count = fields.len();
+    let blank = |place| fields.get(place).trim().is_empty();
+    let quoted = |place| fields.get(place).contains('"');
+    let id = |place| epoch_of(&fields.get(place)).is_some();
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let optional = match count {
+        // Something that begins as an id and goes on has swallowed its neighbour.
+        17 | 20 => id(16) || !begins_as_id(&fields.get(16)),
+        18 | 21 => !blank(16) && !quoted(16),
+        _ => true,
+    };
+    let new = count < 19
+        || (!id(count - 3)
+            && !quoted(count - 3)
+            && !quoted(count - 2)
+            && !blank(count - 2)
+            && digits(fields.get(count - 1).trim()));
+    optional && new
+}
+
+fn begins_as_id(text: &str) -> bool {
+    let before = text.split_once('.').map_or("", |(before, _)| before);
+    (9..=10).contains(&before.bytes().rev().take_while(u8::is_ascii_digit).count())
+}
+
+fn word(fields: &Fields<'_>, place: usize) -> String {
+    fields.get(place).trim().to_ascii_uppercase()
 }
 
 fn is_call(fields: &Fields<'_>) -> bool {
-    let word = |place| fields.get(place).trim().to_ascii_uppercase();
-    let disposition = word(DISPOSITION);
+    let disposition = word(fields, DISPOSITION);
     fits(fields)
         && is_in_place(fields)
         // Every channel is named TECHNOLOGY/resource.
         && fields.get(CHANNEL).contains('/')
-        && AMA_WORDS.contains(&word(AMA_FLAGS).as_str())
         && CARD.dispositions.iter().any(|(word, _)| *word == disposition)
         // `cdr_custom` as shipped begins with the caller id.
         && !fields.get(0).contains('<')
@@ -233,7 +265,7 @@ impl Format for CdrCsv {
 
     fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a> {
         let rows = Delimited::new(input, dialect.encoding, dialect.separator.unwrap_or(','));
-        Box::new(Reader { rows, dialect: dialect.clone(), row: 0, layouts: Vec::new() })
+        Box::new(Reader { rows, dialect: dialect.clone(), row: 0, count: None, layouts: Vec::new() })
     }
 }
 
@@ -241,6 +273,8 @@ struct Reader<'a> {
     rows: Delimited<'a>,
     dialect: Dialect,
     row: u64,
+    /// Columns of the row before.
+    count: Option<usize>,
     layouts: Vec<((usize, bool), Arc<Layout>)>,
 }
 
@@ -261,9 +295,14 @@ impl Reader<'_> {
             self.layouts.push((shape, Arc::clone(&layout)));
         }
         if !is_in_place(&fields) {
-            let message = "the 11th to 14th columns hold no times and seconds, as if the columns before were \
-                           shifted (a torn quote, a comma without quotes); correct the row and send it again";
+            let message = "times, seconds, outcome, AMA flags or ids do not stand in their columns (11th to 16th and last), \
+                           as if columns were shifted by a torn quote or a comma without quotes; correct the row and \
+                           send it again";
             return Row::fault(position, Reason::ColumnsMismatch, message, self.rows.verbatim());
+        }
+        let other_count = self.count.replace(count).is_some_and(|before| before != count);
+        if may_be_cut(&self.rows, &layout) || (other_count && self.rows.is_unended()) {
+            return Row::fault(position, Reason::ColumnsMismatch, MAY_BE_CUT, self.rows.verbatim());
         }
         let mut record = RawRecord::new(layout, position);
         fields.iter().for_each(|value| record.push(&value));

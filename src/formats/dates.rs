@@ -69,14 +69,16 @@ impl Survey {
             (0, 0, 0) => Ok(DateOrder::YearFirst),
             (1.., 0, _) => Ok(DateOrder::DayFirst),
             (0, 1.., _) => Ok(DateOrder::MonthFirst),
-            (0, 0, _) => Err("its dates may be day or month first, and none of them decides it; \
-                              export it again with dates as YYYY-MM-DD"
-                .to_owned()),
-            _ => Err("some of its dates are day first, others month first; \
-                      export it again with dates as YYYY-MM-DD"
-                .to_owned()),
+            (0, 0, _) => Err(mend("its dates may be day or month first, and none of them decides it")),
+            _ => Err(mend("some of its dates are day first, others month first")),
         }
     }
+}
+
+fn mend(what: &str) -> String {
+    format!(
+        "{what}; send the file as the PBX wrote it, not saved by a spreadsheet, or with dates as YYYY-MM-DD"
+    )
 }
 
 /// The UTC second in a channel id of Asterisk or Grandstream: `[system-]epoch.sequence`.
@@ -120,14 +122,17 @@ fn shape(text: &str) -> Option<Shape> {
         ((1..=12).contains(&parts[1]) && (1..=31).contains(&parts[2]) && third.len() <= 2)
             .then_some(Order::Proven(DateOrder::YearFirst))?
     } else {
-        order_of(parts, third.len(), mark)?
+        order_of(parts, (first.len(), third.len()), mark)?
     };
     Some(Shape { order, parts, seconds: clock(time.trim())? })
 }
 
-fn order_of(parts: [i16; 3], year_digits: usize, mark: char) -> Option<Order> {
+fn order_of(parts: [i16; 3], (first_digits, year_digits): (usize, usize), mark: char) -> Option<Order> {
     let [first, second, _] = parts;
-    if !matches!(year_digits, 2 | 4) || !(1..=31).contains(&first) || !(1..=31).contains(&second) {
+    if !matches!((first_digits, year_digits), (1 | 2, 2 | 4))
+        || !(1..=31).contains(&first)
+        || !(1..=31).contains(&second)
+    {
         return None;
     }
     match (first > 12, second > 12) {
@@ -199,6 +204,7 @@ mod tests {
             "2026-13-02 10:00:00",
             "12:30",
             "1/2 10:00",
+            "026-03-02 10:00:00",
             "a/b/c 1:00",
         ] {
             assert!(!is_time(text), "{text}");

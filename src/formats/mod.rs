@@ -10,11 +10,13 @@ pub mod syntax;
 #[cfg(test)]
 mod tests;
 
-use crate::record::card::Card;
-use crate::record::document::Dialect;
+use crate::record::card::{Card, Match};
+use crate::record::document::{Dialect, Layout};
+use crate::record::field::Field;
 use crate::record::outcome::{Reason, Rejection, Skip};
 use crate::record::raw::{Position, RawRecord};
 use std::io::Read;
+use syntax::delimited::Delimited;
 
 pub use recognise::{Opinion, Recognition, recognise};
 
@@ -107,6 +109,24 @@ impl Row {
         Self::Fault(Rejection { position, field, reason, message, verbatim })
     }
 }
+
+/// Whether a record may be the first half of one: no line end follows, and what stands last tells calls apart.
+fn may_be_cut(rows: &Delimited<'_>, layout: &Layout) -> bool {
+    let (fields, family) = (rows.fields(), layout.family);
+    let tells_apart = |field: Field| {
+        let matched = family.matched.iter().map(Match::field).any(|matched| matched == field);
+        matched || family.sure == Some(field) || family.exact.contains(&field)
+    };
+    let last = layout.columns.len().saturating_sub(1);
+    let field = layout.columns.get(last).and_then(|column| column.field);
+    rows.is_unended()
+        && fields.len() <= last + 1
+        && !fields.is_enclosed(last)
+        && field.is_some_and(tells_apart)
+}
+
+const MAY_BE_CUT: &str = "no line end follows the row, and it ends in an id or number or lacks columns, so that it may be \
+                          cut off; complete it, end it with a line end and send it again";
 
 /// Reads the rows of one document.
 pub trait RowReader {

@@ -241,8 +241,8 @@ fn rejection(raw: &RawRecord, reason: Reason, message: String) -> Rejection {
 
 fn start_missing(raw: &RawRecord) -> Rejection {
     let message =
-        "the row has no start time, without which a call cannot be placed: have the PBX export the column, \
-                   then send the file again"
+        "the row has no start time, without which a call cannot be placed: have the PBX export the column \
+                   and send the file again"
             .to_owned();
     rejection(raw, Reason::StartMissing, message)
 }
@@ -255,8 +255,9 @@ fn start_invalid(raw: &RawRecord) -> Rejection {
     };
     let shape = shape(raw.get(Field::Start));
     let message = format!(
-        "the start, of the shape {shape}, is no possible time written {expected} between 1980 and 2100: if all rows \
-         of the document are rejected so, `cdrd explain FILE` shows which date order it was read in, else correct the row and send it again"
+        "the start, of the shape {shape}, is no possible time written {expected} between 1980 and 2100: if the document \
+         mixes orders of day and month, send it as the PBX wrote it or with dates as YYYY-MM-DD, else correct the row and \
+         send it again"
     );
     rejection(raw, Reason::StartInvalid, message)
 }

@@ -106,7 +106,8 @@ fn bombs_and_broken_contents_end_with_a_reason_and_harm_nobody() {
     let unbalanced = good(15).replace("\"from-trunk\"", "\"from-trunk");
     let torn = good(20).replace("\"DOCUMENTATION\"", "\"DOCUMENTATION");
     site.drop_file("torn.csv", &[torn.as_bytes(), good(21).as_bytes(), good(22).as_bytes()].concat());
-    site.drop_file("quote.csv", &[good(16).as_bytes(), unbalanced.as_bytes(), good(17).as_bytes()].concat());
+    let quote = [good(16), unbalanced, "three,columns,only\n".to_owned(), good(17)].concat();
+    site.drop_file("quote.csv", quote.as_bytes());
     let cut = zip_of(&[("one.csv", good(18).as_bytes()), ("two.csv", good(19).repeat(2000).as_bytes())]);
     site.drop_file("cut.zip", &cut[..cut.len() - 40]);
     site.drop_file("json-depth.json", &vec![b'['; 100_000]);

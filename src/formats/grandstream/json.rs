@@ -4,7 +4,7 @@
 //! looked at by itself; a leg is one that has a start and an `AcctId`.
 
 use super::{API_HEADERS, BRACKETED, CONTEXTS, DIRECTIONS, DISPOSITIONS, FAMILIES, LINKS, SYSTEM, VOICEMAIL};
-use crate::formats::syntax::json::{Event, Json, Kind};
+use crate::formats::syntax::json::{DEPTH_LIMIT, Event, Json, Kind};
 use crate::formats::syntax::{RECORD_CAP, encoding};
 use crate::formats::{Claim, Format, Head, Row, RowReader, Verdict};
 use crate::record::card::{Card, Evidence};
@@ -253,7 +253,6 @@ struct Reader<'a> {
     /// Place of the row last returned.
     last: (u64, u64),
     broken: Option<Vec<u8>>,
-    ended: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -267,7 +266,6 @@ impl<'a> Reader<'a> {
             row: 0,
             last: (0, 0),
             broken: None,
-            ended: false,
         }
     }
 
@@ -410,30 +408,47 @@ impl<'a> Reader<'a> {
         Some(self.broken(start, end, Reason::ColumnsUnusable, message, verbatim))
     }
 
-    /// The syntax breaks off: one fault for the innermost object. Where each value is a leg, one broken leg is passed
-    /// over and reading goes on; inside an envelope nothing tells where the next leg begins.
+    /// The syntax breaks off: one fault for the broken object, and reading goes on behind it. What is still in memory
+    /// is looked at again: an unfinished text may have swallowed the beginning of the next leg.
     fn break_off(&mut self, why: &str) -> Result<Row> {
         let at = self.json.at();
-        let innermost = self.frames.last().filter(|frame| !frame.is_array).map_or(at, |frame| frame.start);
-        let outermost = self.frames.first().filter(|frame| !frame.held_rows).map(|frame| frame.start);
-        let (start, end, verbatim, rest);
+        let reach = |start: u64| at - start <= RECORD_CAP as u64;
+        let innermost = self.frames.last().filter(|frame| !frame.is_array);
+        let (start, end, verbatim, next);
         if self.dialect.generation == LEG_PER_VALUE {
-            start = outermost.unwrap_or(innermost);
-            // What is still in memory is looked at again: an unfinished text may have swallowed the next line.
-            let from = if outermost.is_some() && at - start <= RECORD_CAP as u64 { start } else { at };
-            (end, verbatim) = self.json.resume(start, from)?;
-            rest = "reading goes on at the next line that begins with an object";
+            let outermost = self.frames.first().filter(|frame| !frame.held_rows).map(|frame| frame.start);
+            start = outermost.or(innermost.map(|frame| frame.start)).unwrap_or(at);
+            let from = if outermost.is_some() && reach(start) { start } else { at };
+            (end, verbatim) = self.json.resume_at_line(start, from)?;
+            self.leave_frames(0);
+            next = "line that begins with an object";
         } else {
-            (start, end) = (innermost, at);
-            verbatim = self.json.verbatim(start, end).to_vec();
-            self.ended = true;
-            rest = "nothing behind it was read";
+            // An object that gave rows holds further ones: it stays open.
+            let broken = innermost.filter(|frame| !frame.held_rows).map(|frame| frame.start);
+            start = broken.unwrap_or(at);
+            if self.frames.len() < DEPTH_LIMIT {
+                let unit = encoding::unit(self.dialect.encoding);
+                let from = if reach(start) { (start + unit).min(at) } else { at };
+                (end, verbatim) = self.json.resume_at_object(start, from, broken.is_some())?;
+            } else {
+                (end, verbatim) = (at, self.json.verbatim(start, at).to_vec());
+            }
+            self.leave_frames(self.frames.len() - usize::from(broken.is_some()));
+            next = "object";
         }
-        while let Some(frame) = self.frames.pop() {
-            self.put_back(frame);
-        }
+        let rest = if self.json.has_ended() {
+            "no further call was found".to_owned()
+        } else {
+            format!("reading went on at the next {next}")
+        };
         let message = format!("{why} (byte {at}); {rest}, have the document sent again, complete");
         Ok(self.broken(start, end, Reason::SyntaxBroken, message, verbatim))
+    }
+
+    fn leave_frames(&mut self, depth: usize) {
+        while self.frames.len() > depth {
+            self.frames.pop().into_iter().for_each(|frame| self.put_back(frame));
+        }
     }
 
     fn broken(&mut self, start: u64, end: u64, reason: Reason, message: String, verbatim: Vec<u8>) -> Row {
@@ -452,7 +467,7 @@ fn is_place_of_legs(name: &str) -> bool {
 impl RowReader for Reader<'_> {
     fn next_row(&mut self) -> Result<Option<Row>> {
         self.broken = None;
-        while !self.ended {
+        loop {
             let Some(event) = self.json.read()? else { return Ok(None) };
             let row = match event {
                 Event::Begin(kind) => {
@@ -480,7 +495,6 @@ impl RowReader for Reader<'_> {
                 return Ok(row);
             }
         }
-        Ok(None)
     }
 
     fn verbatim(&self) -> &[u8] {

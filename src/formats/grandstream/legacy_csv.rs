@@ -6,9 +6,9 @@ use super::{API_HEADERS, BRACKETED, CONTEXTS, DIRECTIONS, DISPOSITIONS, FAMILIES
 use crate::formats::dates::{Survey, epoch_of, is_time};
 use crate::formats::syntax::delimited::{Delimited, Piece};
 use crate::formats::syntax::{Fields, encoding};
-use crate::formats::{Claim, Format, Head, Row, RowReader, Verdict};
+use crate::formats::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
 use crate::record::card::{Card, Evidence, normal_header};
-use crate::record::document::{Dialect, Layout, RowKind};
+use crate::record::document::{Column, Dialect, Layout, RowKind};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip};
 use crate::record::raw::RawRecord;
@@ -81,8 +81,6 @@ struct Header {
     columns: usize,
     clid: usize,
     lastdata: usize,
-    start: usize,
-    disposition: usize,
 }
 
 struct Reader<'a> {
@@ -111,6 +109,9 @@ impl<'a> Reader<'a> {
             return Row::Skipped { position, why: Skip::RepeatedHeader };
         }
         match header.align(&fields) {
+            Some(_) if may_be_cut(&self.rows, &header.layout) => {
+                Row::fault(position, Reason::ColumnsMismatch, MAY_BE_CUT, self.rows.verbatim())
+            }
             Some(aligned) => {
                 let values = (0..header.columns).map(|column| aligned.value(header, &fields, column));
                 let mut record = RawRecord::new(Arc::clone(&header.layout), position);
@@ -176,20 +177,11 @@ impl Header {
             return None;
         }
         let (clid, lastdata, start) = (place("clid")?, place("lastdata")?, place("start")?);
-        let disposition = place("disposition")?;
         if clid > lastdata || lastdata > start {
             return None;
         }
         let layout = Layout::new(&CARD, RowKind::Leg, names.iter().cloned(), dialect.clone()).ok()?;
-        Some(Self {
-            columns: names.len(),
-            names,
-            layout: Arc::new(layout),
-            clid,
-            lastdata,
-            start,
-            disposition,
-        })
+        Some(Self { columns: names.len(), names, layout: Arc::new(layout), clid, lastdata })
     }
 
     fn repeated(&self, fields: &Fields<'_>) -> bool {
@@ -198,11 +190,8 @@ impl Header {
     }
 
     /// How the fields of a row belong to the columns. The surplus is `lastdata`'s, but for what belongs to a `clid` with
-    /// a bare comma; a row of just the right length is taken as it is.
+    /// a bare comma.
     fn align(&self, fields: &Fields<'_>) -> Option<Aligned> {
-        if fields.len() == self.columns {
-            return Some(Aligned { clid: 0, lastdata: 0 });
-        }
         let surplus = fields.len().checked_sub(self.columns)?;
         let clid = if fields.get(self.clid).is_empty() || fields.get(self.clid).ends_with('>') {
             0
@@ -214,10 +203,34 @@ impl Header {
         (0..=trailing)
             .filter(|trailing| surplus >= clid + trailing)
             .map(|trailing| Aligned { clid, lastdata: surplus - clid - trailing })
-            .find(|aligned| {
-                let disposition = aligned.value(self, fields, self.disposition).to_ascii_uppercase();
-                is_time(&aligned.value(self, fields, self.start))
-                    && DISPOSITIONS.iter().any(|(word, _)| *word == disposition)
+            .find(|aligned| self.is_in_place(fields, *aligned))
+    }
+
+    /// Whether channels, times, lengths and outcome stand where they should: a comma too many anywhere would be taken for
+    /// one of `lastdata`, one too few for a shorter `lastdata`.
+    fn is_in_place(&self, fields: &Fields<'_>, aligned: Aligned) -> bool {
+        let first = self.lastdata + aligned.clid;
+        // `lastdata` does not end in the start of the call.
+        let swallowed = aligned.lastdata > 0 && is_time(&fields.get(first + aligned.lastdata));
+        !swallowed
+            && self.layout.columns.iter().enumerate().all(|(column, Column { field, .. })| {
+                let value = aligned.value(self, fields, column);
+                let value = value.trim();
+                let fits = match field {
+                    Some(Field::Channel | Field::DstChannel) => value.contains('/'),
+                    Some(Field::CallerId) => value.find('"').is_none_or(|quote| quote == 0),
+                    Some(Field::LastApp) => value.chars().all(|c| c.is_alphanumeric() || c == '_'),
+                    Some(Field::UniqueId) => epoch_of(value).is_some(),
+                    Some(Field::Start | Field::Answer | Field::End) => {
+                        is_time(value) || value.starts_with("0000-00-00")
+                    }
+                    Some(Field::Duration | Field::Talk) => value.parse::<f64>().is_ok(),
+                    Some(Field::Disposition | Field::CallType) => {
+                        value.chars().all(|c| c.is_alphabetic() || c == ' ')
+                    }
+                    _ => true,
+                };
+                fits || value.is_empty()
             })
     }
 }

@@ -6,7 +6,7 @@ use super::{BRACKETED, CONTEXTS, DIRECTIONS, DISPOSITIONS, FAMILIES, LINKS, SYST
 use crate::formats::dates::{Survey, epoch_of, is_time};
 use crate::formats::syntax::delimited::{Delimited, Piece};
 use crate::formats::syntax::{Fields, encoding};
-use crate::formats::{Claim, Format, Head, Row, RowReader, Verdict};
+use crate::formats::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
 use crate::record::card::{Card, Evidence, normal_header};
 use crate::record::delivery::printable;
 use crate::record::document::{Dialect, Layout, LayoutUnusable, RowKind};
@@ -185,6 +185,8 @@ fn is_known(normal: &str) -> bool {
 
 struct Header {
     names: Vec<String>,
+    /// With the blank ones at the end.
+    width: usize,
     /// Of rows that are legs and of summaries.
     layouts: std::result::Result<[Arc<Layout>; 2], LayoutUnusable>,
     start: Option<usize>,
@@ -195,6 +197,7 @@ impl Header {
     /// The header, if these fields are one.
     fn of(fields: &Fields<'_>, dialect: &Dialect) -> Option<Self> {
         let mut names: Vec<String> = fields.iter().map(Cow::into_owned).collect();
+        let width = names.len();
         // Spreadsheets end every line with separators when one row was longer.
         while names.last().is_some_and(|name| name.trim().is_empty()) {
             names.pop();
@@ -214,7 +217,7 @@ impl Header {
         let layouts = layout(RowKind::Leg).and_then(|leg| Ok([leg, layout(RowKind::Summary)?]));
         let place = |field| normal.iter().position(|name| CARD.field_of(name) == Some(field));
         let (start, kind) = (place(Field::Start), place(Field::RowKind));
-        Some(Self { names, layouts, start, kind })
+        Some(Self { names, width, layouts, start, kind })
     }
 
     fn generation(&self) -> char {
@@ -230,10 +233,16 @@ impl Header {
         }
     }
 
-    /// Whether a row has the columns of the header; blank ones behind them do no harm.
+    /// Whether a row has the columns of the header. Blank ones more only where the header has as many, and times and
+    /// lengths in their place: a comma too many in front of a blank last column would look the same.
     fn fits(&self, fields: &Fields<'_>) -> bool {
         let columns = self.names.len();
-        fields.len() >= columns && (columns..fields.len()).all(|place| fields.get(place).trim().is_empty())
+        let padded = || {
+            fields.len() == self.width
+                && (columns..fields.len()).all(|place| fields.get(place).trim().is_empty())
+                && self.layouts.as_ref().map_or(true, |[layout, _]| is_in_place(fields, layout))
+        };
+        fields.len() == columns || padded()
     }
 
     fn whole(&self, fields: &Fields<'_>) -> bool {
@@ -252,6 +261,23 @@ impl Header {
     fn is_summary(&self, fields: &Fields<'_>) -> bool {
         self.kind.is_some_and(|place| fields.get(place).trim().to_ascii_lowercase().starts_with("main_cdr"))
     }
+}
+
+fn is_in_place(fields: &Fields<'_>, layout: &Layout) -> bool {
+    layout.columns.iter().enumerate().all(|(place, column)| {
+        let value = fields.get(place);
+        let value = value.trim();
+        let fits = match column.field {
+            Some(Field::Start | Field::Answer | Field::End) => {
+                is_time(value) || value.starts_with("0000-00-00")
+            }
+            Some(Field::Duration | Field::Talk) => {
+                value.starts_with(|c: char| c.is_ascii_digit()) && !is_time(value)
+            }
+            _ => true,
+        };
+        fits || value.is_empty()
+    })
 }
 
 struct Reader<'a> {
@@ -339,6 +365,9 @@ impl<'a> Reader<'a> {
             }
         };
         let layout = if header.is_summary(&fields) { summary } else { leg };
+        if may_be_cut(&self.rows, layout) {
+            return Row::fault(position, Reason::ColumnsMismatch, MAY_BE_CUT, self.rows.verbatim());
+        }
         let mut record = RawRecord::new(Arc::clone(layout), position);
         fields.iter().take(header.names.len()).for_each(|value| record.push(&value));
         Row::Record(record)

@@ -234,6 +234,11 @@ impl<'a> Delimited<'a> {
         self.splitter.fields(self.bytes_to(self.start + self.length))
     }
 
+    /// Whether the record last read has no line end behind it, so that it may be cut off.
+    pub fn is_unended(&self) -> bool {
+        self.next == self.start + self.length
+    }
+
     /// Where the record last read stands, as row number `row`.
     pub fn position(&self, row: u64) -> Position {
         Position { row, offset: self.start, length: self.length }

@@ -59,6 +59,8 @@ pub struct Json<'a> {
     value_due: bool,
     /// What was last read stands at the beginning of a line.
     line_begins: bool,
+    /// The syntax broke before, so that brackets may be missing.
+    repaired: bool,
     frames: Vec<Frame>,
     /// The beginning of what was last read, with its offset, where that is too long to be kept.
     cut: Option<(u64, Vec<u8>)>,
@@ -86,6 +88,7 @@ impl<'a> Json<'a> {
             ended: false,
             value_due: false,
             line_begins: false,
+            repaired: false,
             frames: Vec::new(),
             cut: None,
             start: 0,
@@ -106,6 +109,11 @@ impl<'a> Json<'a> {
     /// Where reading stands.
     pub fn at(&self) -> u64 {
         self.at
+    }
+
+    /// Whether nothing more can be read.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// How many objects and arrays are open.
@@ -154,14 +162,37 @@ impl<'a> Json<'a> {
 
     /// After a break: goes on at the next line behind `from` that begins with an object. `from` is `start` or where
     /// reading stands. Gives the end of what is passed over and its bytes from `start`, cut at the cap.
-    pub fn resume(&mut self, start: u64, from: u64) -> Result<(u64, Vec<u8>)> {
-        let mut bytes = if from == start { Vec::new() } else { self.verbatim(start, from).to_vec() };
-        let (mut end, mut line_begins) = (from, from == self.at && self.line_begins);
-        self.at = from;
+    pub fn resume_at_line(&mut self, start: u64, from: u64) -> Result<(u64, Vec<u8>)> {
         self.frames.clear();
+        let line_begins = from == self.at && self.line_begins;
+        self.pass_over(start, from, line_begins, |_, line_begins| Ok(line_begins))
+    }
+
+    /// After a break: goes on at the next object behind `from` that begins with a name, as if it stood where reading
+    /// broke off; with `left` the innermost object is given up. Otherwise as `resume_at_line`.
+    pub fn resume_at_object(&mut self, start: u64, from: u64, left: bool) -> Result<(u64, Vec<u8>)> {
+        let bytes = self.pass_over(start, from, false, |json, _| json.name_follows())?;
+        if left {
+            self.frames.pop();
+        }
+        self.value_due = self.frames.last().is_some_and(|frame| frame.kind == Kind::Object);
+        self.repaired = true;
+        Ok(bytes)
+    }
+
+    fn pass_over(
+        &mut self,
+        start: u64,
+        from: u64,
+        mut line_begins: bool,
+        ends: impl Fn(&mut Self, bool) -> Result<bool>,
+    ) -> Result<(u64, Vec<u8>)> {
+        let mut bytes = self.verbatim(start, from).to_vec();
+        let mut end = from;
+        self.at = from;
         self.value_due = false;
         while let Some(byte) = self.peek(self.at)? {
-            if line_begins && byte == b'{' {
+            if byte == b'{' && ends(self, line_begins)? {
                 self.ended = false;
                 break;
             }
@@ -178,9 +209,25 @@ impl<'a> Json<'a> {
         Ok((end, bytes))
     }
 
+    /// Whether the brace where reading stands is followed by a name in quotes and a colon: inside a text the quotes
+    /// would be escaped.
+    fn name_follows(&mut self) -> Result<bool> {
+        const NAME_WITHIN: u64 = 256;
+        while self.window.end() < self.at + NAME_WITHIN * self.unit && self.window.more(self.at)? {}
+        let units = (1..NAME_WITHIN).map_while(|place| self.unit_at(self.at + place * self.unit));
+        let mut rest = units.skip_while(u8::is_ascii_whitespace);
+        let named = rest.next() == Some(b'"') && !matches!(rest.next(), None | Some(b'"' | b'\\'));
+        let mut behind = rest.skip_while(|unit| !matches!(unit, b'"' | b'\\'));
+        Ok(named
+            && behind.next() == Some(b'"')
+            && behind.find(|unit| !unit.is_ascii_whitespace()) == Some(b':'))
+    }
+
     fn member(&mut self, first: u8) -> Result<Event> {
         match first {
             b'}' => Ok(self.end(Kind::Object)),
+            // The end of this object was lost with what was passed over.
+            b'{' | b']' if self.repaired => Ok(self.leave(Kind::Object)),
             b'"' => {
                 if self.string()? != Ending::Read {
                     return Ok(Event::Broken("a name of a member never ends"));
@@ -225,6 +272,10 @@ impl<'a> Json<'a> {
 
     fn end(&mut self, kind: Kind) -> Event {
         self.at += self.unit;
+        self.leave(kind)
+    }
+
+    fn leave(&mut self, kind: Kind) -> Event {
         if let Some(frame) = self.frames.pop() {
             self.start = frame.start;
             self.cut = frame.cut.map(|cut| (frame.start, cut));
@@ -340,7 +391,7 @@ impl<'a> Json<'a> {
         Some(match self.encoding {
             Encoding::Utf8 | Encoding::Windows1252 => *bytes.first()?,
             Encoding::Utf16Le => ascii(*bytes.get(1)?, bytes[0]),
-            Encoding::Utf16Be => ascii(bytes[0], *bytes.get(1)?),
+            Encoding::Utf16Be => ascii(*bytes.first()?, *bytes.get(1)?),
         })
     }
 

@@ -92,10 +92,21 @@ impl Splitter {
                 self.spans.push(Span { start, end: self.at, stop: self.at, quotes: Quotes::None });
             }
             if self.at >= bytes.len() {
-                return Split::Whole;
+                return if self.lacks_a_quote(bytes) { Split::Torn } else { Split::Whole };
             }
             self.at += 1;
         }
+    }
+
+    /// A writer that encloses fields encloses all that hold a quote: one left over in a bare field is half a pair. Names
+    /// written raw (`"5" pipe" <100>`) are known by their number.
+    fn lacks_a_quote(&self, bytes: &[u8]) -> bool {
+        let odd = |span: &Span| {
+            let field = &bytes[span.start..span.end];
+            memchr::memchr_iter(QUOTE, field).count() % 2 == 1 && !field.ends_with(b">")
+        };
+        self.spans.iter().any(|span| span.quotes != Quotes::None)
+            && self.spans.iter().any(|span| span.quotes == Quotes::None && odd(span))
     }
 
     pub(super) fn fields<'r>(&'r self, bytes: &'r [u8]) -> Fields<'r> {
@@ -127,6 +138,11 @@ impl<'r> Fields<'r> {
         let Some(span) = self.spans.get(place) else { return Cow::Borrowed("") };
         let text = self.between(span.start, span.end);
         if span.quotes == Quotes::Doubled { Cow::Owned(text.replace("\"\"", "\"")) } else { text }
+    }
+
+    /// Whether a field stands in quotes.
+    pub fn is_enclosed(&self, place: usize) -> bool {
+        self.spans.get(place).is_some_and(|span| span.quotes != Quotes::None)
     }
 
     /// All fields.
@@ -174,6 +190,9 @@ mod tests {
         assert_eq!(split("\"\""), whole(&[""]));
         assert_eq!(split("\"a\"b\" <1>,c"), whole(&["\"a\"b\" <1>", "c"]));
         assert_eq!(split("\"a,\"b\",c").0, Split::Torn);
+        assert_eq!(split("\"a\",b\"").0, Split::Torn);
+        assert_eq!(split("\"a\",\"b\"c\"").0, Split::Torn);
+        assert_eq!(split("a,5\" pipe").0, Split::Whole);
         assert_eq!(split("a,\"b"), (Split::Open, vec!["a".to_owned()]));
     }
 
