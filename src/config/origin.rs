@@ -5,6 +5,7 @@ use super::keys::{self, Table};
 use super::stanza::{Spotted, Stanza, Stanzas};
 use super::{OriginConfig, ZoneWish};
 use jiff::tz::TimeZone;
+use rlibphonenumber::{PHONE_NUMBER_UTIL, Region};
 
 /// All origins; faulty ones too, as far as they have a name, so that their sources are not called orphans.
 pub fn read_all(stanzas: &Stanzas<'_>, faults: &mut Vec<Fault>) -> Vec<OriginConfig> {
@@ -89,14 +90,20 @@ pub fn zone(text: &Spotted<String>, auto: bool, faults: &mut Vec<Fault>) -> Opti
     None
 }
 
+/// Whether the code is a country with a numbering plan: the library also knows regions without one.
+fn has_numbers(code: &str) -> bool {
+    let written_so = code.len() == 2 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    let region = written_so.then(|| code.parse::<Region>().ok()).flatten();
+    region.is_some_and(|region| PHONE_NUMBER_UTIL.get_country_code_for_region(region).is_some())
+}
+
 fn country(text: &Spotted<String>, faults: &mut Vec<Fault>) -> Option<String> {
-    let known = text.value.len() == 2 && text.value.parse::<rlibphonenumber::Region>().is_ok();
-    if known {
+    if has_numbers(&text.value) {
         return Some(text.value.clone());
     }
     let mend = match text.value.to_uppercase().as_str() {
         "UK" => "the United Kingdom is \"GB\"".to_owned(),
-        upper if upper.len() == 2 && upper.parse::<rlibphonenumber::Region>().is_ok() => {
+        upper if has_numbers(upper) => {
             format!("write it in capitals, \"{upper}\"")
         }
         _ => "write the two letters of ISO 3166, like \"DE\" or \"GB\"".to_owned(),
