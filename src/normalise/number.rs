@@ -3,7 +3,7 @@
 //! Must never invent a number: what is no public number (extensions, `s`, `anonymous`, feature codes) stays as written.
 //! Numbers are private: none may reach a log or an error.
 
-use rlibphonenumber::{PhoneNumber, PhoneNumberFormat, Region};
+use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumber, PhoneNumberFormat, Region};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -81,15 +81,31 @@ impl Generations {
 
 /// A number with its country code. One of a numbering plan newer than the library's data is kept as it is, if the
 /// country code exists.
+///
+/// Written like E.164 already, it is not parsed: the library keeps megabytes of compiled expressions for each country
+/// whose numbers it has met.
 fn international(digits: &str) -> Option<Box<str>> {
     let mut plus = String::with_capacity(digits.len() + 1);
     plus.push('+');
     plus.push_str(digits);
+    if (SHORTEST..=15).contains(&digits.len())
+        && national_part(digits).is_some_and(|part| !part.starts_with('0'))
+    {
+        return Some(plus.into_boxed_str());
+    }
     let number = PhoneNumber::parse(&plus, None).ok()?;
     if number.is_valid() {
         return formatted(&number);
     }
     (SHORTEST..=15).contains(&digits.len()).then(|| plus.into_boxed_str())
+}
+
+/// What follows the country code; `None` when no such code exists.
+fn national_part(digits: &str) -> Option<&str> {
+    (1..=3).find_map(|length| {
+        let (code, part) = digits.split_at_checked(length)?;
+        PHONE_NUMBER_UTIL.get_region_for_country_code(code.parse().ok()?).map(|_| part)
+    })
 }
 
 fn formatted(number: &PhoneNumber) -> Option<Box<str>> {
