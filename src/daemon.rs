@@ -76,6 +76,8 @@ pub struct Works {
     pub pipeline: Pipeline,
     /// What the last process left behind and this one set right.
     pub recovered: Recovered,
+    /// The zone in which each origin's rows are read, by the origin's name.
+    pub zones: HashMap<String, String>,
     _locks: Locks,
     _runtime: Arc<Runtime>,
 }
@@ -106,6 +108,7 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     let derive: Arc<dyn Derive> = engine.clone();
     let store = Sqlite::open(&config.store.sqlite, derive, runtime.handle().clone())?;
     let mut origin_keys = HashMap::new();
+    let mut zones = HashMap::new();
     for (wish, origin) in config.origins.iter().zip(&origins) {
         let zone = origin.time_zone.iana_name().unwrap_or("UTC");
         let row = store.origin(&OriginStart {
@@ -115,6 +118,7 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
             formerly: wish.formerly.clone(),
         })?;
         origin_keys.insert(origin.name.clone(), row.key);
+        zones.insert(origin.name.clone(), zone.to_owned());
     }
     let claim = DeliveryId::new(Timestamp::now(), u128::from(std::process::id())).to_string();
     let pipeline = Pipeline::new(Parts {
@@ -126,7 +130,7 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
         limits: unpack::Limits::default(),
         scratch: config.state_dir.join("spool"),
     });
-    Ok(Works { intake, store, pipeline, recovered, _locks: locks, _runtime: runtime })
+    Ok(Works { intake, store, pipeline, recovered, zones, _locks: locks, _runtime: runtime })
 }
 
 /// The origins that were ever started; none where there is no database yet. One that cannot be read is told by whoever
@@ -228,7 +232,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         let name = format!("source {}", source.name);
         threads.push((name.clone(), spawn(&name, move || folder.run(stop, wake))?));
     }
-    let Works { intake, store, pipeline, recovered: _, _locks, _runtime } = works;
+    let Works { intake, store, pipeline, _locks, _runtime, .. } = works;
     let reader_stop = stop.clone();
     threads.push(("the pipeline".to_owned(), spawn("pipeline", move || pipeline.run(&reader_stop))?));
     tracing::info!(

@@ -11,6 +11,7 @@ pub mod journal;
 mod marked;
 mod original;
 mod rejected;
+mod replay;
 mod run;
 pub mod screen;
 mod sql;
@@ -69,6 +70,9 @@ enum Command {
     /// Rows and documents that could not be stored
     #[command(after_help = "Example: cdrd rejected list --all")]
     Rejected(rejected::Args),
+    /// Correct stored rows after an origin's zone, country or tenant was corrected
+    #[command(after_help = "Example: cdrd replay --rederive --origin pbx")]
+    Replay(replay::Args),
     /// Ask the database in SQL; reads only
     #[command(after_help = "Example: cdrd sql 'SELECT direction, count(*) FROM cdr GROUP BY 1'")]
     Sql(sql::Args),
@@ -175,6 +179,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
         Command::Deliveries(args) => deliveries::run(args, &loaded, screen),
         Command::Original(args) => original::run(args, &loaded, screen),
         Command::Rejected(args) => rejected::run(args, &loaded, screen),
+        Command::Replay(args) => replay::run(args, &loaded, screen),
         Command::Sql(args) => sql::run(args, &loaded, screen),
     }
 }

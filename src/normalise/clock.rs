@@ -91,7 +91,7 @@ impl std::fmt::Display for ClockFault {
             Some(offset) => write!(
                 f,
                 ": the PBX writes times at UTC offset {offset}; set time_zone of its [[origin]] (or of the [[source]], if \
-                 only this one differs) to a zone with that offset and restart cdrd; rows stored before keep their time"
+                 only this one differs) to a zone with that offset; rows stored before are corrected by `cdrd replay --rederive`"
             ),
             None => write!(
                 f,

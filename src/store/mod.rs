@@ -34,8 +34,9 @@ pub trait Commit: Send + Sync {
     /// Notes what is wrong with an origin's zone or clock, or with an empty text that nothing is; `true` when that was
     /// not noted before.
     fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError>;
-    /// Derives every row of an origin again in place (its zone or country was corrected). Gives the rows that changed.
-    fn rederive(&self, origin: &str) -> Result<u64, StoreError>;
+    /// Derives every row of an origin again in place (its zone, country or tenant was corrected) and records the zone
+    /// as the one they are read in. Gives the rows that changed.
+    fn rederive(&self, origin: &str, time_zone: &str) -> Result<u64, StoreError>;
 }
 
 /// An origin as the configuration has it.

@@ -216,3 +216,27 @@ fn the_newest_web_export_alone_gives_sixty_rows() {
         assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["60"], "{order:?}");
     }
 }
+
+#[test]
+fn a_corrected_zone_corrects_the_rows_and_never_their_number() {
+    let right = Site::new("Europe/Berlin", "DE");
+    let site = Site::new("America/New_York", "DE");
+    for name in ["api.json", "web-b.csv"] {
+        for site in [&right, &site] {
+            fs::write(site.path(name), bytes(name)).expect("the folder is writable");
+            assert!(site.cdrd(&["import", name]).status.success());
+        }
+    }
+    assert_ne!(site.table(), right.table());
+    let faults = "SELECT count(*) FROM origin WHERE clock_fault LIKE '%+01:00%'";
+    assert_eq!(site.query("cdr.db", faults), ["1"], "the ids tell that the zone is wrong");
+    let config = fs::read_to_string(site.path("config.toml")).expect("our file");
+    fs::write(site.path("config.toml"), config.replace("America/New_York", "Europe/Berlin"))
+        .expect("our file");
+    let output = site.cdrd(&["replay", "--rederive"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().nth(1), Some("pbx\tEurope/Berlin\t60"));
+    assert_eq!(site.table(), right.table());
+    // The same file under the corrected zone is read again and says nothing new.
+    assert!(site.cdrd(&["import", "api.json"]).status.success());
+    assert_eq!(site.table(), right.table());
+}

@@ -194,9 +194,9 @@ impl Commit for Sqlite {
         self.call(true, move |db| documents::clock_fault(db, &origin, &fault))
     }
 
-    fn rederive(&self, origin: &str) -> Result<u64, StoreError> {
-        let origin = origin.to_owned();
-        self.call(true, move |db| rederive::rederive(db, &origin))
+    fn rederive(&self, origin: &str, time_zone: &str) -> Result<u64, StoreError> {
+        let (origin, time_zone) = (origin.to_owned(), time_zone.to_owned());
+        self.call(true, move |db| rederive::rederive(db, &origin, &time_zone))
     }
 }
 

@@ -134,7 +134,7 @@ impl<D: Derive + 'static> Subject for Bench<D> {
     }
 
     fn rederive(&mut self) -> u64 {
-        self.store.rederive("pbx").expect("rederiving works")
+        self.store.rederive("pbx", "UTC").expect("rederiving works")
     }
 
     fn table(&mut self) -> Vec<ComparableRow> {
@@ -469,7 +469,7 @@ fn an_origin_keeps_its_key_under_a_new_name() -> Result<(), StoreError> {
     let reborn =
         OriginStart { name: "pbx".to_owned(), time_zone: "UTC".to_owned(), ..OriginStart::default() };
     assert_eq!(bench.store.origin(&reborn)?.key, "pbx#2");
-    assert_eq!(bench.store.rederive("hq")?, 1, "the tenant is new");
+    assert_eq!(bench.store.rederive("hq", "UTC")?, 1, "the tenant is new");
     assert_eq!(bench.look("SELECT tenant FROM cdr", 1), [["acme"]]);
     assert!(bench.store.clock_fault("hq", "an hour off")?);
     assert!(!bench.store.clock_fault("hq", "an hour off")?);
@@ -485,7 +485,7 @@ fn the_file_is_laid_out_as_measured_and_closes_whole() {
     assert_eq!(bench.look("PRAGMA journal_mode", 1), [["wal"]]);
     bench.store.close();
     assert!(!bench.folder.path().join("cdr.db-wal").exists(), "the log is gone with the last connection");
-    assert_eq!(bench.store.rederive("pbx"), Err(StoreError::WriterGone));
+    assert_eq!(bench.store.rederive("pbx", "UTC"), Err(StoreError::WriterGone));
     bench.reopen();
     assert_eq!(bench.look("PRAGMA integrity_check", 1), [["ok"]]);
 }
