@@ -12,7 +12,9 @@ use crate::record::delivery::DeliveryId;
 use crate::record::origin::Origin;
 use crate::record::port::Derive;
 use crate::sources::folder::{self, Folder};
+use crate::store::query::{Query as _, QueryError, StoredOrigin};
 use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::query::SqliteQuery;
 use crate::store::{Commit, OriginStart, StoreError};
 use crate::{formats, telemetry, unpack};
 use jiff::Timestamp;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Why the daemon could not start or had to stop.
@@ -57,11 +59,32 @@ pub enum DaemonError {
         /// Origin.
         origin: String,
     },
+    /// What is stored cannot be read.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// Rows would belong to nobody.
+    #[error(
+        "{file}: origin {origin:?} has rows in the database but no [[origin]] stanza; write it again, or formerly = \
+         {origin:?} in the stanza that takes its place"
+    )]
+    OriginGone {
+        /// Configuration file.
+        file: String,
+        /// Origin.
+        origin: String,
+    },
     /// A thread ended that must run for ever.
     #[error(
         "{0} ended unexpectedly; the process stops so that its supervisor starts it again (nothing acknowledged is lost)"
     )]
     ThreadEnded(String),
+}
+
+impl DaemonError {
+    /// Whether the configuration is at fault.
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::ZoneUnknown { .. } | Self::OriginGone { .. })
+    }
 }
 
 /// Everything that reads and stores, built and recovered, with the locks held.
@@ -77,6 +100,9 @@ pub struct Works {
     _locks: Locks,
     _runtime: Arc<Runtime>,
 }
+
+/// Ten seconds are promised between a stop signal and the end.
+const LONGEST_STOP: Duration = Duration::from_secs(9);
 
 /// A runtime for what needs one (the database driver, signals).
 pub fn runtime() -> Result<Runtime, DaemonError> {
@@ -99,8 +125,12 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
     let intake = Intake::open(&config.state_dir, crate::intake::Config::default(), runtime.handle().clone())?;
     let recovered = intake.recover()?;
-    let origins = origins(config)?;
-    // The zone of an "auto" origin is fixed at its first start: a host that moves must not shift old rows.
+    let stored = stored_origins(config, runtime.handle())?;
+    none_gone(config, &stored)?;
+    for words in zones_corrected(config, &stored) {
+        tracing::warn!("{words}");
+    }
+    let origins = origins(config, &stored)?;
     let engine = Arc::new(Engine::new(origins.clone(), source_zones(config), zone_named, formats::card));
     let derive: Arc<dyn Derive> = engine.clone();
     let store = Sqlite::open(&config.store.sqlite, derive, runtime.handle().clone())?;
@@ -128,19 +158,61 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     Ok(Works { intake, store, pipeline, recovered, _locks: locks, _runtime: runtime })
 }
 
+/// The origins that the store knows; none while there is no database.
+pub fn stored_origins(config: &Config, handle: &Handle) -> Result<Vec<StoredOrigin>, QueryError> {
+    let query = SqliteQuery::open(&config.store.sqlite, &config.spool_db(), handle.clone());
+    match query.and_then(|query| query.origins()) {
+        Err(QueryError::Missing(_)) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// Refuses a configuration that lost the stanza of an origin with rows.
+pub fn none_gone(config: &Config, stored: &[StoredOrigin]) -> Result<(), DaemonError> {
+    let gone = |row: &&StoredOrigin| {
+        row.has_rows && !config.origins.iter().any(|origin| origin.is_called(&row.name))
+    };
+    match stored.iter().find(gone) {
+        None => Ok(()),
+        Some(row) => {
+            Err(DaemonError::OriginGone { file: config.file.display().to_string(), origin: row.name.clone() })
+        }
+    }
+}
+
+/// What to say about origins whose rows were read in another zone than the one that is configured now.
+pub fn zones_corrected(config: &Config, stored: &[StoredOrigin]) -> Vec<String> {
+    let corrected = |row: &StoredOrigin| {
+        let origin = config.origins.iter().find(|origin| origin.is_called(&row.name))?;
+        let ZoneWish::Named(_) = origin.time_zone else { return None };
+        let (name, now, then) = (&origin.name, origin.time_zone.name(), &row.time_zone);
+        (row.has_rows && now != then).then(|| {
+            format!(
+                "origin {name:?} is read as {now} from now on; its rows that were stored as {then} keep their times until \
+                 another file says something new about them, and none is counted twice"
+            )
+        })
+    };
+    stored.iter().filter_map(corrected).collect()
+}
+
 /// The origins as normalising needs them.
-pub fn origins(config: &Config) -> Result<Vec<Origin>, DaemonError> {
+pub fn origins(config: &Config, stored: &[StoredOrigin]) -> Result<Vec<Origin>, DaemonError> {
     config
         .origins
         .iter()
         .map(|origin| {
-            let time_zone = match &origin.time_zone {
-                ZoneWish::Named(zone) => zone.clone(),
-                ZoneWish::Auto => host_zone().ok_or_else(|| DaemonError::ZoneUnknown {
-                    file: config.file.display().to_string(),
-                    origin: origin.name.clone(),
-                })?,
+            // The zone of an "auto" origin is fixed at its first start: a host that moves must not shift its rows.
+            let recorded = stored.iter().find(|row| origin.is_called(&row.name));
+            let time_zone = match (&origin.time_zone, recorded) {
+                (ZoneWish::Named(zone), _) => Some(zone.clone()),
+                (ZoneWish::Auto, Some(row)) => zone_named(&row.time_zone),
+                (ZoneWish::Auto, None) => host_zone(),
             };
+            let time_zone = time_zone.ok_or_else(|| DaemonError::ZoneUnknown {
+                file: config.file.display().to_string(),
+                origin: origin.name.clone(),
+            })?;
             Ok(Origin {
                 name: origin.name.clone(),
                 key: origin.name.clone(),
@@ -226,7 +298,16 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     for waker in &wakers {
         let _ = waker.send(());
     }
-    let late = join(threads, Duration::from_secs(8));
+    // Whatever waits for a locked or dying disk is left to the process's end: a kill is always safe.
+    let code = i32::from(ended.is_some());
+    std::thread::spawn(move || {
+        std::thread::sleep(LONGEST_STOP);
+        tracing::warn!(
+            "something does not come to its end (is the disk busy, or a database locked?); it is left as it is"
+        );
+        std::process::exit(code);
+    });
+    let late = join(threads, LONGEST_STOP);
     for source in &config.sources {
         // A source of a stopped daemon is not "ok"; what it last said stays readable in the message.
         let _ = intake.set_source_state(&source.name, SourceHealth::Off, "cdrd is stopped");

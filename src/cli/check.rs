@@ -3,6 +3,7 @@
 use super::screen::Screen;
 use super::{Exit, Loaded};
 use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, ZoneWish};
+use crate::daemon;
 use crate::store::query::{Query as _, QueryError};
 use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
@@ -134,15 +135,11 @@ fn stored_origins(loaded: &Loaded, findings: &mut Findings<'_>) -> anyhow::Resul
         Err(QueryError::Missing(_)) => return Ok(()),
         Err(error) => return Ok(findings.wrong(&error.to_string())?),
     };
-    let known = |name: &str| {
-        config.origins.iter().any(|origin| origin.name == name || origin.formerly.as_deref() == Some(name))
-    };
-    for name in stored.iter().filter(|name| !known(name)) {
-        findings.wrong(&format!(
-            "{}: origin {name:?} has rows in the database but no [[origin]] stanza; write it again, or formerly = \
-             {name:?} in the stanza that takes its place",
-            config.file.display()
-        ))?;
+    if let Err(error) = daemon::none_gone(config, &stored) {
+        findings.wrong(&error.to_string())?;
+    }
+    for words in daemon::zones_corrected(config, &stored) {
+        findings.warning(&format!("{}: {words}", config.file.display()))?;
     }
     Ok(())
 }

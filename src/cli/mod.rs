@@ -16,6 +16,7 @@ mod sql;
 mod status;
 
 use crate::config::{self, Config, ConfigError, Surroundings};
+use crate::daemon::DaemonError;
 use crate::store::query::QueryError;
 use crate::store::sqlite::query::SqliteQuery;
 use clap::{Parser, Subcommand};
@@ -147,7 +148,8 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => Exit::Done.into(),
         Err(error) => {
             screen::complain(&error);
-            let usage = error.downcast_ref::<ConfigError>().is_some();
+            let usage = error.downcast_ref::<ConfigError>().is_some()
+                || error.downcast_ref::<DaemonError>().is_some_and(DaemonError::is_configuration);
             if usage { Exit::Usage.into() } else { Exit::Failed.into() }
         }
     }

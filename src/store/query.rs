@@ -19,10 +19,21 @@ pub trait Query: Send + Sync {
     fn rejected(&self, limit: u32) -> Result<Table, QueryError>;
     /// One rejection, open or not.
     fn rejection(&self, id: i64) -> Result<Option<RejectedRow>, QueryError>;
-    /// Names of the origins that have rows.
-    fn origins(&self) -> Result<Vec<String>, QueryError>;
+    /// The origins that were ever started.
+    fn origins(&self) -> Result<Vec<StoredOrigin>, QueryError>;
     /// Everything at a glance; deliveries are summed up from `since` on.
     fn overview(&self, since: DeliveryId) -> Result<Overview, QueryError>;
+}
+
+/// A row of table `origin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredOrigin {
+    /// Name.
+    pub name: String,
+    /// IANA zone recorded at its first start.
+    pub time_zone: String,
+    /// Whether legs of it are stored.
+    pub has_rows: bool,
 }
 
 /// Takes the names of the columns and one row, and says whether it wants another.

@@ -21,6 +21,12 @@ pub fn origin(db: &mut Database<'_>, origin: &OriginStart) -> Result<OriginRow, 
         let tenant = origin.tenant.as_deref().map_or(Value::Null, Value::Text);
         let update = "UPDATE origin SET tenant = ?2 WHERE name = ?1 AND tenant IS NOT ?2";
         db.run(update, &[Value::Text(&origin.name), tenant])?;
+        // A zone corrected before the first row corrects nothing.
+        let zone = "UPDATE origin SET time_zone = ?2 WHERE name = ?1 AND time_zone <> ?2
+                        AND NOT EXISTS (SELECT 1 FROM cdr WHERE origin = ?1)";
+        if db.run(zone, &[Value::Text(&origin.name), Value::Text(&origin.time_zone)])? > 0 {
+            return Ok(OriginRow { time_zone: origin.time_zone.clone(), ..row });
+        }
         return Ok(row);
     }
     // The name may be the key of an origin that was renamed since.

@@ -2,7 +2,7 @@
 
 use crate::record::delivery::DeliveryId;
 use crate::store::query::{
-    KnownLayout, LegWish, Overview, Query, QueryError, RejectedRow, See, Table, Value,
+    KnownLayout, LegWish, Overview, Query, QueryError, RejectedRow, See, StoredOrigin, Table, Value,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -175,9 +175,22 @@ impl Query for SqliteQuery {
         }))
     }
 
-    fn origins(&self) -> Result<Vec<String>, QueryError> {
-        let table = self.table("SELECT name FROM origin ORDER BY name", &[])?;
-        Ok(table.rows.iter().filter_map(|row| row.first()).map(|name| name.text().to_owned()).collect())
+    fn origins(&self) -> Result<Vec<StoredOrigin>, QueryError> {
+        // A process that died in its first moments left a file without tables.
+        if self.number("SELECT count(*) FROM sqlite_schema WHERE name = 'origin'")? == 0 {
+            return Ok(Vec::new());
+        }
+        let table = self.table(
+            "SELECT name, time_zone, EXISTS (SELECT 1 FROM cdr WHERE cdr.origin = origin.name) AS has_rows \
+             FROM origin ORDER BY name",
+            &[],
+        )?;
+        let origin = |row: &Vec<Value>| StoredOrigin {
+            name: table.value(row, "name").text().to_owned(),
+            time_zone: table.value(row, "time_zone").text().to_owned(),
+            has_rows: table.value(row, "has_rows").integer() != 0,
+        };
+        Ok(table.rows.iter().map(origin).collect())
     }
 
     fn overview(&self, since: DeliveryId) -> Result<Overview, QueryError> {
