@@ -125,6 +125,7 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
     let intake = Intake::open(&config.state_dir, crate::intake::Config::default(), runtime.handle().clone())?;
     let recovered = intake.recover()?;
+    Sqlite::prepare(&config.store.sqlite, runtime.handle())?;
     let stored = stored_origins(config, runtime.handle())?;
     none_gone(config, &stored)?;
     for words in zones_corrected(config, &stored) {
@@ -298,15 +299,8 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     for waker in &wakers {
         let _ = waker.send(());
     }
-    // Whatever waits for a locked or dying disk is left to the process's end: a kill is always safe.
     let code = i32::from(ended.is_some());
-    std::thread::spawn(move || {
-        std::thread::sleep(LONGEST_STOP);
-        tracing::warn!(
-            "something does not come to its end (is the disk busy, or a database locked?); it is left as it is"
-        );
-        std::process::exit(code);
-    });
+    std::thread::spawn(move || end_late(code));
     let late = join(threads, LONGEST_STOP);
     for source in &config.sources {
         // A source of a stopped daemon is not "ok"; what it last said stays readable in the message.
@@ -366,6 +360,16 @@ impl Signals {
             }
         }
     }
+}
+
+/// Ends the process when whatever waits for a locked or dying disk had its time.
+#[expect(clippy::disallowed_methods, reason = "main waits for the same disk; a kill is always safe")]
+fn end_late(code: i32) {
+    std::thread::sleep(LONGEST_STOP);
+    tracing::warn!(
+        "something does not come to its end (is the disk busy, or a database locked?); it is left as it is"
+    );
+    std::process::exit(code);
 }
 
 /// Joins threads until the deadline; gives the names of those that did not end. They are left to the process's end: a

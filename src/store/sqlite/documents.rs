@@ -92,7 +92,11 @@ fn rename(db: &mut Database<'_>, formerly: &str, name: &str) -> Result<(), Fault
 }
 
 /// Notes a delivery.
-pub fn start_delivery(db: &mut Database<'_>, delivery: &DeliveryStart) -> Result<(), Fault> {
+pub fn start_delivery(
+    db: &mut Database<'_>,
+    delivery: &DeliveryStart,
+    repeat_of: Option<DeliveryId>,
+) -> Result<bool, Fault> {
     let received = Stamp::new(delivery.received_at.as_millisecond());
     db.run(
         "INSERT INTO delivery (id, source, account, origin, name, peer, content_hash, bytes, received_at, state)
@@ -110,7 +114,9 @@ pub fn start_delivery(db: &mut Database<'_>, delivery: &DeliveryStart) -> Result
             Value::Text(DeliveryState::Reading.word()),
         ],
     )?;
-    Ok(())
+    let Some(earlier) = repeat_of else { return Ok(false) };
+    let ended = "SELECT 1 FROM delivery WHERE id = ?1 AND state IN ('done', 'empty')";
+    Ok(db.one(ended, &[Value::Text(&earlier.to_string())], |_| ())?.is_some())
 }
 
 /// Adopts the latest run of a document, or begins the first.

@@ -57,7 +57,7 @@ impl Bench {
     fn delivery(&mut self, source: &str) -> Result<DeliveryId, StoreError> {
         self.deliveries += 1;
         let id = DeliveryId::new(jiff::Timestamp::UNIX_EPOCH, self.deliveries);
-        self.store.start_delivery(&DeliveryStart {
+        let start = DeliveryStart {
             id,
             source: source.to_owned(),
             account: None,
@@ -67,7 +67,8 @@ impl Bench {
             content_hash: None,
             bytes: 1,
             received_at: jiff::Timestamp::UNIX_EPOCH,
-        })?;
+        };
+        self.store.start_delivery(&start, None)?;
         Ok(id)
     }
 
