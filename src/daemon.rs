@@ -12,7 +12,7 @@ use crate::record::delivery::DeliveryId;
 use crate::record::origin::Origin;
 use crate::record::port::Derive;
 use crate::sources::folder::{self, Folder};
-use crate::store::query::{KnownOrigin, Query as _};
+use crate::store::query::{Query as _, QueryError, StoredOrigin};
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::query::SqliteQuery;
 use crate::store::{Commit, OriginStart, StoreError};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Why the daemon could not start or had to stop.
@@ -59,11 +59,32 @@ pub enum DaemonError {
         /// Origin.
         origin: String,
     },
+    /// What is stored cannot be read.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// Rows would belong to nobody.
+    #[error(
+        "{file}: origin {origin:?} has rows in the database but no [[origin]] stanza; write it again, or formerly = \
+         {origin:?} in the stanza that takes its place"
+    )]
+    OriginGone {
+        /// Configuration file.
+        file: String,
+        /// Origin.
+        origin: String,
+    },
     /// A thread ended that must run for ever.
     #[error(
         "{0} ended unexpectedly; the process stops so that its supervisor starts it again (nothing acknowledged is lost)"
     )]
     ThreadEnded(String),
+}
+
+impl DaemonError {
+    /// Whether the configuration is at fault.
+    pub const fn is_configuration(&self) -> bool {
+        matches!(self, Self::ZoneUnknown { .. } | Self::OriginGone { .. })
+    }
 }
 
 /// Everything that reads and stores, built and recovered, with the locks held.
@@ -81,6 +102,9 @@ pub struct Works {
     _locks: Locks,
     _runtime: Arc<Runtime>,
 }
+
+/// Ten seconds are promised between a stop signal and the end.
+const LONGEST_STOP: Duration = Duration::from_secs(9);
 
 /// A runtime for what needs one (the database driver, signals).
 pub fn runtime() -> Result<Runtime, DaemonError> {
@@ -103,7 +127,13 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
     let intake = Intake::open(&config.state_dir, crate::intake::Config::default(), runtime.handle().clone())?;
     let recovered = intake.recover()?;
-    let origins = origins(config, &recorded(config, &runtime))?;
+    Sqlite::prepare(&config.store.sqlite, runtime.handle())?;
+    let stored = stored_origins(config, runtime.handle())?;
+    none_gone(config, &stored)?;
+    for words in zones_corrected(config, &stored) {
+        tracing::warn!("{words}");
+    }
+    let origins = origins(config, &stored)?;
     let engine = Arc::new(Engine::new(origins.clone(), source_zones(config), zone_named, formats::card));
     let derive: Arc<dyn Derive> = engine.clone();
     let store = Sqlite::open(&config.store.sqlite, derive, runtime.handle().clone())?;
@@ -133,30 +163,59 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     Ok(Works { intake, store, pipeline, recovered, zones, _locks: locks, _runtime: runtime })
 }
 
-/// The origins that were ever started; none where there is no database yet. One that cannot be read is told by whoever
-/// opens it.
-pub fn recorded(config: &Config, runtime: &Runtime) -> Vec<KnownOrigin> {
-    SqliteQuery::open(&config.store.sqlite, &config.spool_db(), runtime.handle().clone())
-        .and_then(|query| query.origins())
-        .unwrap_or_default()
+/// The origins that the store knows; none while there is no database.
+pub fn stored_origins(config: &Config, handle: &Handle) -> Result<Vec<StoredOrigin>, QueryError> {
+    let query = SqliteQuery::open(&config.store.sqlite, &config.spool_db(), handle.clone());
+    match query.and_then(|query| query.origins()) {
+        Err(QueryError::Missing(_)) => Ok(Vec::new()),
+        other => other,
+    }
 }
 
-/// The origins as normalising needs them. The zone of an "auto" origin is fixed at its first start: a host that moves
-/// must not shift rows.
-pub fn origins(config: &Config, recorded: &[KnownOrigin]) -> Result<Vec<Origin>, DaemonError> {
+/// Refuses a configuration that lost the stanza of an origin with rows.
+pub fn none_gone(config: &Config, stored: &[StoredOrigin]) -> Result<(), DaemonError> {
+    let gone = |row: &&StoredOrigin| {
+        row.has_rows && !config.origins.iter().any(|origin| origin.is_called(&row.name))
+    };
+    match stored.iter().find(gone) {
+        None => Ok(()),
+        Some(row) => {
+            Err(DaemonError::OriginGone { file: config.file.display().to_string(), origin: row.name.clone() })
+        }
+    }
+}
+
+/// What to say about origins whose rows were read in another zone than the one that is configured now.
+pub fn zones_corrected(config: &Config, stored: &[StoredOrigin]) -> Vec<String> {
+    let corrected = |row: &StoredOrigin| {
+        let origin = config.origins.iter().find(|origin| origin.is_called(&row.name))?;
+        let ZoneWish::Named(_) = origin.time_zone else { return None };
+        let (name, now, then) = (&origin.name, origin.time_zone.name(), &row.time_zone);
+        (row.has_rows && now != then).then(|| {
+            format!(
+                "origin {name:?} is read as {now} from now on; its rows that were stored as {then} keep their times until \
+                 they are corrected: stop cdrd, then `cdrd replay --rederive --origin {name}`"
+            )
+        })
+    };
+    stored.iter().filter_map(corrected).collect()
+}
+
+/// The origins as normalising needs them.
+pub fn origins(config: &Config, stored: &[StoredOrigin]) -> Result<Vec<Origin>, DaemonError> {
     config
         .origins
         .iter()
         .map(|origin| {
+            // The zone of an "auto" origin is fixed at its first start: a host that moves must not shift its rows.
             let time_zone = match &origin.time_zone {
-                ZoneWish::Named(zone) => zone.clone(),
-                ZoneWish::Auto => recorded_zone(origin, recorded).or_else(host_zone).ok_or_else(|| {
-                    DaemonError::ZoneUnknown {
-                        file: config.file.display().to_string(),
-                        origin: origin.name.clone(),
-                    }
-                })?,
+                ZoneWish::Named(zone) => Some(zone.clone()),
+                ZoneWish::Auto => recorded_zone(origin, stored).or_else(host_zone),
             };
+            let time_zone = time_zone.ok_or_else(|| DaemonError::ZoneUnknown {
+                file: config.file.display().to_string(),
+                origin: origin.name.clone(),
+            })?;
             Ok(Origin {
                 name: origin.name.clone(),
                 key: origin.name.clone(),
@@ -169,10 +228,8 @@ pub fn origins(config: &Config, recorded: &[KnownOrigin]) -> Result<Vec<Origin>,
 }
 
 /// What `auto` meant when an origin was first started.
-pub fn recorded_zone(origin: &OriginConfig, recorded: &[KnownOrigin]) -> Option<TimeZone> {
-    let called = |name: Option<&str>| recorded.iter().find(|known| Some(known.name.as_str()) == name);
-    let known = called(Some(&origin.name)).or_else(|| called(origin.formerly.as_deref()))?;
-    zone_named(&known.time_zone)
+pub fn recorded_zone(origin: &OriginConfig, stored: &[StoredOrigin]) -> Option<TimeZone> {
+    stored.iter().find(|row| origin.is_called(&row.name)).and_then(|row| zone_named(&row.time_zone))
 }
 
 /// Sources that write their own zone.
@@ -249,7 +306,9 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     for waker in &wakers {
         let _ = waker.send(());
     }
-    let late = join(threads, Duration::from_secs(8));
+    let code = i32::from(ended.is_some());
+    std::thread::spawn(move || end_late(code));
+    let late = join(threads, LONGEST_STOP);
     for source in &config.sources {
         // A source of a stopped daemon is not "ok"; what it last said stays readable in the message.
         let _ = intake.set_source_state(&source.name, SourceHealth::Off, "cdrd is stopped");
@@ -308,6 +367,16 @@ impl Signals {
             }
         }
     }
+}
+
+/// Ends the process when whatever waits for a locked or dying disk had its time.
+#[expect(clippy::disallowed_methods, reason = "main waits for the same disk; a kill is always safe")]
+fn end_late(code: i32) {
+    std::thread::sleep(LONGEST_STOP);
+    tracing::warn!(
+        "something does not come to its end (is the disk busy, or a database locked?); it is left as it is"
+    );
+    std::process::exit(code);
 }
 
 /// Joins threads until the deadline; gives the names of those that did not end. They are left to the process's end: a

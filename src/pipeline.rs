@@ -13,7 +13,7 @@ pub use body::ScratchFolder;
 pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
 pub use progress::Progress;
 
-use crate::intake::{Claimed, Intake, IntakeError, Retirement};
+use crate::intake::{Claimed, Intake, IntakeError, Retirement, is_full};
 use crate::normalise::Engine;
 use crate::record::delivery::{DeliveryId, Spooled};
 use crate::record::outcome::{Actor, Counts};
@@ -63,7 +63,7 @@ pub enum PipelineError {
     Store(#[from] StoreError),
     /// The body could not be read.
     #[error(
-        "cannot read the spooled body of delivery {delivery}: {cause}; check the disk, it is tried again"
+        "the body of delivery {delivery} cannot be read or archived: {cause}; check its disk, it is tried again"
     )]
     Body {
         /// Delivery.
@@ -114,6 +114,16 @@ impl PipelineError {
             Self::OriginGone { .. } => Actor::Broken,
         }
     }
+
+    /// Whether only the delivery in hand is at fault, so that others may go on.
+    fn is_of_one(&self) -> bool {
+        match self {
+            Self::Intake(error) => error.is_of_one(),
+            Self::Body { cause, .. } => !is_full(cause),
+            Self::StillWritten { .. } | Self::OriginGone { .. } => true,
+            Self::Store(_) | Self::Scratch { .. } | Self::Stopping => false,
+        }
+    }
 }
 
 /// How a delivery ended.
@@ -127,10 +137,22 @@ pub struct Ended {
     pub rejected_documents: u64,
 }
 
+/// What became of a delivery that was taken up.
+#[derive(Debug)]
+pub struct Worked {
+    /// Delivery.
+    pub id: DeliveryId,
+    /// How it ended, or why it rests.
+    pub outcome: Result<Ended, PipelineError>,
+}
+
 /// A file that changes under the reader is read again; one that never rests must not hold up the others.
 const RUNS_WHILE_CHANGING: u32 = 3;
-/// Longest pause after a transient failure.
+/// First and longest pause after a failure that concerns all deliveries, and the longest after one that may pass.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Longest rest of a delivery that waits for a person.
+const LONGEST_REST: Duration = Duration::from_mins(10);
 
 impl Pipeline {
     /// Puts the parts together.
@@ -151,17 +173,18 @@ impl Pipeline {
     /// Works until told to stop. Transient failures are tried again with a growing pause; a broken store is said
     /// loudly and tried again too, because the door must stay open meanwhile.
     pub fn run(&self, stop: &AtomicBool) {
-        let mut pause = Duration::from_millis(250);
+        let mut pause = SHORTEST_PAUSE;
         while !stop.load(Ordering::Relaxed) {
             match self.work(stop) {
-                Ok(Some(_)) => pause = Duration::from_millis(250),
+                Ok(Some(Worked { outcome: Ok(_), .. })) => pause = SHORTEST_PAUSE,
+                // It rests; the next one is not to blame.
+                Ok(Some(_)) => {}
                 Ok(None) => {
                     self.parts.intake.wait_for_work(Duration::from_secs(1));
                 }
                 Err(PipelineError::Stopping) => break,
                 Err(error) => {
                     journal::paused(&error, pause);
-                    self.parts.intake.wait_for_work(pause);
                     rest(pause, stop);
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
@@ -169,14 +192,20 @@ impl Pipeline {
         }
     }
 
-    /// Takes the next delivery, if there is one, and brings it to its end.
-    pub fn work(&self, stop: &AtomicBool) -> Result<Option<(DeliveryId, Ended)>, PipelineError> {
+    /// Takes the next delivery, if there is one, and brings it to its end. Fails only if storing stands still for all.
+    pub fn work(&self, stop: &AtomicBool) -> Result<Option<Worked>, PipelineError> {
         let Some(claimed) = self.parts.intake.claim_next()? else { return Ok(None) };
         let id = claimed.spooled.id;
         match self.bring_to_end(&claimed, stop) {
             Ok(ended) => {
                 journal::delivery_ended(&claimed.spooled, &ended);
-                Ok(Some((id, ended)))
+                Ok(Some(Worked { id, outcome: Ok(ended) }))
+            }
+            Err(error) if error.is_of_one() => {
+                let longest = if error.actor() == Actor::Broken { LONGEST_REST } else { LONGEST_PAUSE };
+                let pause = self.parts.intake.set_aside(id, longest)?;
+                journal::set_aside(&claimed.spooled, &error, pause);
+                Ok(Some(Worked { id, outcome: Err(error) }))
             }
             Err(error) => {
                 self.parts.intake.release(id)?;
@@ -188,17 +217,14 @@ impl Pipeline {
     /// Reads a claimed delivery to its end and retires it.
     pub fn bring_to_end(&self, claimed: &Claimed, stop: &AtomicBool) -> Result<Ended, PipelineError> {
         let spooled = &claimed.spooled;
-        self.parts.store.start_delivery(&start_of(spooled))?;
-        if claimed.repeat_of.is_some() {
+        // The door's memory may be older or newer than the database: somebody restored one of them from a backup.
+        if self.parts.store.start_delivery(&start_of(spooled), claimed.repeat_of)? {
             return self.end_repeated(spooled);
         }
-        let mut restart = false;
         for _ in 0..RUNS_WHILE_CHANGING {
-            let read = body::read(self, spooled, restart, stop)?;
-            if let Some(read) = read {
+            if let Some(read) = body::read(self, spooled, stop)? {
                 return self.end(spooled, read);
             }
-            restart = true;
         }
         Err(PipelineError::StillWritten { delivery: spooled.id.to_string() })
     }

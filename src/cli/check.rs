@@ -4,7 +4,7 @@ use super::screen::Screen;
 use super::{Exit, Loaded};
 use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, ZoneWish};
 use crate::daemon;
-use crate::store::query::{KnownOrigin, Query as _, QueryError};
+use crate::store::query::{Query as _, QueryError, StoredOrigin};
 use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
 use std::path::Path;
@@ -44,8 +44,8 @@ pub fn run(_args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result
     findings.good(&format!("{} has no faults", config.file.display()))?;
     state_dir(config, &mut findings)?;
     let runtime = super::runtime()?;
-    let recorded = loaded.query(&runtime).and_then(|query| query.origins());
-    zones(config, recorded.as_deref().unwrap_or_default(), &mut findings)?;
+    let stored = loaded.query(&runtime).and_then(|query| query.origins());
+    zones(config, stored.as_deref().unwrap_or_default(), &mut findings)?;
     for source in &config.sources {
         let SourceKind::Folder(folder) = &source.kind;
         inbox(source, folder, &mut findings)?;
@@ -56,8 +56,8 @@ pub fn run(_args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result
             config.file.display()
         ))?;
     }
-    match &recorded {
-        Ok(recorded) => stored_origins(config, recorded, &mut findings)?,
+    match &stored {
+        Ok(stored) => stored_origins(config, stored, &mut findings)?,
         Err(QueryError::Missing(_)) => {}
         Err(error) => findings.wrong(&error.to_string())?,
     }
@@ -82,14 +82,14 @@ fn state_dir(config: &Config, findings: &mut Findings<'_>) -> std::io::Result<()
     }
 }
 
-fn zones(config: &Config, recorded: &[KnownOrigin], findings: &mut Findings<'_>) -> std::io::Result<()> {
+fn zones(config: &Config, stored: &[StoredOrigin], findings: &mut Findings<'_>) -> std::io::Result<()> {
     for origin in &config.origins {
         let place = format!("{}: origin.time_zone", origin.place);
         if let ZoneWish::Named(_) = origin.time_zone {
             findings.good(&format!("origin {}: zone {}", origin.name, origin.time_zone.name()))?;
             continue;
         }
-        if let Some(zone) = daemon::recorded_zone(origin, recorded) {
+        if let Some(zone) = daemon::recorded_zone(origin, stored) {
             let name = zone.iana_name().unwrap_or("UTC");
             findings.good(&format!(
                 "origin {}: zone {name}, this host's when it was first started",
@@ -143,18 +143,14 @@ fn inbox(source: &SourceConfig, folder: &FolderConfig, findings: &mut Findings<'
 /// An origin that has rows and lost its stanza: its next rows would belong to nobody.
 fn stored_origins(
     config: &Config,
-    recorded: &[KnownOrigin],
+    stored: &[StoredOrigin],
     findings: &mut Findings<'_>,
 ) -> std::io::Result<()> {
-    let known = |name: &str| {
-        config.origins.iter().any(|origin| origin.name == name || origin.formerly.as_deref() == Some(name))
-    };
-    for name in recorded.iter().map(|origin| &origin.name).filter(|name| !known(name)) {
-        findings.wrong(&format!(
-            "{}: origin {name:?} has rows in the database but no [[origin]] stanza; write it again, or formerly = \
-             {name:?} in the stanza that takes its place",
-            config.file.display()
-        ))?;
+    if let Err(error) = daemon::none_gone(config, stored) {
+        findings.wrong(&error.to_string())?;
+    }
+    for words in daemon::zones_corrected(config, stored) {
+        findings.warning(&format!("{}: {words}", config.file.display()))?;
     }
     Ok(())
 }

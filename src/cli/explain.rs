@@ -42,8 +42,9 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let config = &loaded.config;
     let choice =
         Choice::new(config, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
-    let runtime = super::runtime()?;
-    let mut origins = daemon::origins(config, &daemon::recorded(config, &runtime))?;
+    // Nothing is stored: a database that cannot be read must not keep a file from being explained.
+    let stored = daemon::stored_origins(config, super::runtime()?.handle()).unwrap_or_default();
+    let mut origins = daemon::origins(config, &stored)?;
     if let Some(zone) = &choice.time_zone {
         for origin in &mut origins {
             origin.time_zone = zone.clone();

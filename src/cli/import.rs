@@ -6,7 +6,7 @@ use super::{Exit, Loaded, WrongUsage, journal};
 use crate::config::{self, Config, SourceKind};
 use crate::daemon::{self, DaemonError, LockError, Works};
 use crate::formats;
-use crate::pipeline::{Ended, PipelineError, Progress};
+use crate::pipeline::{Ended, PipelineError, Progress, Worked};
 use crate::record::delivery::{Body, Delivery, DeliveryId, printable};
 use crate::record::outcome::{Actor, Counts};
 use anyhow::{Context, bail};
@@ -143,7 +143,7 @@ fn import(
         let receipt = works.intake.accept(vec![delivery(config, choice, file)?], None)?.pop();
         let receipt = receipt.context("the door gave no answer")??;
         place_of.insert(receipt.id, place);
-        drain(works, &mut |id, end| {
+        drain(works, receipt.id, &mut |id, end| {
             if let Some(place) = place_of.get(&id) {
                 ended.insert(*place, end);
             }
@@ -153,7 +153,8 @@ fn import(
 }
 
 fn delivery(config: &Config, choice: &Choice, file: &Path) -> anyhow::Result<Delivery> {
-    let path = std::path::absolute(file)?;
+    // A person's link is meant; the door follows none.
+    let path = file.canonicalize()?;
     let origin = config.origins.iter().find(|origin| origin.name == choice.origin);
     let versions = daemon::format_versions();
     let reading =
@@ -172,21 +173,32 @@ fn delivery(config: &Config, choice: &Choice, file: &Path) -> anyhow::Result<Del
     })
 }
 
-/// Reads everything that waits, also what an earlier run left.
-fn drain(works: &Works, note: &mut dyn FnMut(DeliveryId, Ended)) -> anyhow::Result<()> {
+/// Reads everything that waits, also what an earlier run left. What fails of that goes on waiting; this delivery may not.
+fn drain(works: &Works, ours: DeliveryId, note: &mut dyn FnMut(DeliveryId, Ended)) -> anyhow::Result<()> {
     let stop = AtomicBool::new(false);
     let mut failures = 0;
     loop {
-        match works.pipeline.work(&stop) {
-            Ok(Some((id, end))) => note(id, end),
-            Ok(None) => return Ok(()),
-            Err(error) if failures < PATIENCE && passing(&error) => {
-                failures += 1;
-                tracing::warn!("{error}");
-                std::thread::sleep(Duration::from_millis(500));
+        let error = match works.pipeline.work(&stop) {
+            Ok(Some(Worked { id, outcome: Ok(end) })) => {
+                failures = 0;
+                note(id, end);
+                continue;
             }
-            Err(error) => return Err(error.into()),
+            Ok(Some(Worked { id, .. })) if id != ours => continue,
+            Ok(None) if failures == 0 => return Ok(()),
+            // Ours rests.
+            Ok(None) => {
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+            Ok(Some(Worked { outcome: Err(error), .. })) | Err(error) => error,
+        };
+        if failures == PATIENCE || !passing(&error) {
+            return Err(error.into());
         }
+        failures += 1;
+        tracing::warn!("{error}");
+        std::thread::sleep(Duration::from_millis(500));
     }
 }
 

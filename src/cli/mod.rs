@@ -18,6 +18,7 @@ mod sql;
 mod status;
 
 use crate::config::{self, Config, ConfigError, Surroundings};
+use crate::daemon::DaemonError;
 use crate::store::query::QueryError;
 use crate::store::sqlite::query::SqliteQuery;
 use clap::{Parser, Subcommand};
@@ -157,7 +158,9 @@ pub fn main() -> ExitCode {
         Err(error) if is_closed_pipe(&error) => Exit::Done.into(),
         Err(error) => {
             screen::complain(&error);
-            let usage = error.is::<ConfigError>() || error.is::<WrongUsage>();
+            let usage = error.is::<ConfigError>()
+                || error.is::<WrongUsage>()
+                || error.downcast_ref::<DaemonError>().is_some_and(DaemonError::is_configuration);
             if usage { Exit::Usage.into() } else { Exit::Failed.into() }
         }
     }

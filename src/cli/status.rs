@@ -4,7 +4,7 @@ use super::deliveries::{counts, second};
 use super::screen::{Screen, cell, json_object, size};
 use super::{Exit, Loaded};
 use crate::record::delivery::{DeliveryId, printable};
-use crate::store::query::{KnownOrigin, Overview, Query as _, QueryError, Table, Value};
+use crate::store::query::{Overview, Query as _, QueryError, StoredOrigin, Table, Value};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt as _;
@@ -22,7 +22,7 @@ pub struct Args {
 #[derive(Default)]
 struct Stored {
     overview: Overview,
-    origins: Vec<KnownOrigin>,
+    origins: Vec<StoredOrigin>,
 }
 
 /// Shows everything at a glance.

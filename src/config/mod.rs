@@ -201,6 +201,13 @@ impl Config {
     }
 }
 
+impl OriginConfig {
+    /// Whether this name is, or was, its own.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.formerly.as_deref() == Some(name)
+    }
+}
+
 impl ZoneWish {
     /// The word or IANA name as the configuration writes it.
     pub fn name(&self) -> &str {

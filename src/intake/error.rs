@@ -29,6 +29,19 @@ pub enum IntakeError {
         /// What was wrong.
         source: sqlx::migrate::MigrateError,
     },
+    /// `spool.db` is gone, and what it described is not.
+    #[error(
+        "the spool database {path} is missing, but {folder} holds {bodies} received bodies that are not stored yet; \
+             put it back from a backup, or move these files elsewhere and hand them in again with `cdrd import`"
+    )]
+    SpoolLost {
+        /// Its path, printable.
+        path: String,
+        /// The folder of bodies, printable.
+        folder: String,
+        /// How many there are.
+        bodies: usize,
+    },
     /// `spool.db` holds something that this program never writes.
     #[error(
         "the spool database {path} holds an unreadable {what} for delivery {id}; restore it from a backup"
@@ -138,6 +151,7 @@ impl IntakeError {
             | Self::ClaimRefused { .. } => Actor::Transient,
             Self::NotRegular { .. } => Actor::Rejected,
             Self::Layout { .. }
+            | Self::SpoolLost { .. }
             | Self::Damaged { .. }
             | Self::UnknownDelivery { .. }
             | Self::BodyGone { .. }
@@ -145,9 +159,32 @@ impl IntakeError {
         }
     }
 
+    /// Whether only the delivery in hand is at fault, so that others may go on.
+    pub fn is_of_one(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => !is_full(source),
+            Self::Damaged { .. }
+            | Self::ClaimRefused { .. }
+            | Self::NotRegular { .. }
+            | Self::Vanished { .. }
+            | Self::ChangedWhileCopied { .. }
+            | Self::UnknownDelivery { .. }
+            | Self::BodyGone { .. }
+            | Self::DamagedOriginal { .. } => true,
+            Self::Database { .. } | Self::Layout { .. } | Self::SpoolLost { .. } | Self::NoRoom { .. } => {
+                false
+            }
+        }
+    }
+
     pub(super) fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Io { action, path: shown(path), source: source.into() }
     }
+}
+
+/// Whether a disk has no room left.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A path as text for messages.

@@ -22,16 +22,17 @@ mod tests;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
 pub use bookmarks::Bookmark;
-pub use error::IntakeError;
+pub use error::{IntakeError, is_full};
 pub use recovery::Recovered;
 pub use retire::Retirement;
 pub use source_state::{SourceHealth, SourceState};
-pub use spool::{Claimed, Waiting};
+pub use spool::{Claimed, Look, Waiting};
 
 use crate::record::delivery::DeliveryId;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -69,6 +70,8 @@ struct Inner {
     queue: receipts::Queue,
     /// Deliveries whose receipt failed half-way; finished or undone at the next call.
     unsettled: Mutex<Vec<DeliveryId>>,
+    /// Deliveries that failed and are left alone for a while, by their id.
+    resting: Mutex<HashMap<String, spool::Rest>>,
     /// Leftovers that are unlinked; their rows go with the next retirement, which saves a flush.
     unlinked: Mutex<Vec<Vec<u8>>>,
 }
@@ -86,6 +89,7 @@ impl Intake {
             durable::make_folder(&folder, 0o750)?;
         }
         let path = state_dir.join("spool.db");
+        refuse_lost_spool(&path, &state_dir.join("spool"))?;
         let pool = handle.block_on(connect(&path))?;
         durable::sync_folder(state_dir)?;
         Ok(Self(Arc::new(Inner {
@@ -97,6 +101,7 @@ impl Intake {
             arrived: Condvar::new(),
             queue: receipts::Queue::default(),
             unsettled: Mutex::new(Vec::new()),
+            resting: Mutex::new(HashMap::new()),
             unlinked: Mutex::new(Vec::new()),
         })))
     }
@@ -146,6 +151,20 @@ impl Intake {
     fn spool_path(&self, id: DeliveryId) -> PathBuf {
         self.0.state_dir.join("spool").join(id.to_string())
     }
+}
+
+/// A new `spool.db` would know nothing of the bodies beside it, and recovery would sweep what was acknowledged.
+fn refuse_lost_spool(database: &Path, folder: &Path) -> Result<(), IntakeError> {
+    if database.exists() {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(folder).map_err(|error| IntakeError::io("list", folder, error))?;
+    let whole = |name: &std::ffi::OsStr| Path::new(name).extension().is_none();
+    let bodies = entries.flatten().filter(|entry| whole(&entry.file_name())).count();
+    if bodies == 0 {
+        return Ok(());
+    }
+    Err(IntakeError::SpoolLost { path: error::shown(database), folder: error::shown(folder), bodies })
 }
 
 async fn connect(path: &Path) -> Result<SqlitePool, IntakeError> {

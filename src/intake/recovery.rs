@@ -43,10 +43,15 @@ impl Intake {
             .await
         })?;
         for (id, target) in claims {
-            if self.settle_claim(&id, &PathBuf::from(OsString::from_vec(target)))? {
-                recovered.claims_finished += 1;
-            } else {
-                recovered.claims_undone += 1;
+            match self.settle_claim(&id, &PathBuf::from(OsString::from_vec(target))) {
+                Ok(true) => recovered.claims_finished += 1,
+                Ok(false) => recovered.claims_undone += 1,
+                Err(error @ IntakeError::Database { .. }) => return Err(error),
+                // One folder that cannot be entered today must not keep the others waiting.
+                Err(error) => {
+                    tracing::warn!(delivery = id, %error, "a claim could not be settled and is tried again");
+                    super::locked(&self.0.unsettled).push(id.parse().map_err(|_| self.damaged("id", &id))?);
+                }
             }
         }
         recovered.swept += self.remove_leftovers()?;
@@ -144,13 +149,31 @@ impl Intake {
         })?;
         let mut folders = BTreeSet::new();
         let mut removed = 0;
-        for path in paths {
-            let path = PathBuf::from(OsString::from_vec(path));
-            removed += u64::from(durable::unlink(&path)?);
-            folders.insert(durable::folder_of(&path));
+        let mut done = Vec::new();
+        for bytes in paths {
+            let path = PathBuf::from(OsString::from_vec(bytes.clone()));
+            match durable::unlink(&path) {
+                Ok(was_there) => {
+                    removed += u64::from(was_there);
+                    folders.insert(durable::folder_of(&path));
+                    done.push(bytes);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a stored file cannot be removed; the next start tries again");
+                }
+            }
         }
         durable::sync_folders(&folders)?;
-        self.block_on(async { sqlx::query("DELETE FROM leftover").execute(&self.0.pool).await })?;
+        self.block_on(async {
+            let mut transaction = self.0.pool.begin().await?;
+            for path in &done {
+                sqlx::query("DELETE FROM leftover WHERE path = ?")
+                    .bind(path)
+                    .execute(&mut *transaction)
+                    .await?;
+            }
+            transaction.commit().await
+        })?;
         super::locked(&self.0.unlinked).clear();
         Ok(removed)
     }

@@ -34,6 +34,8 @@ struct Ending {
     row: Row,
     hash: Option<[u8; 32]>,
     clean: bool,
+    /// Whether its own bytes were read; a repeat was only compared.
+    was_read: bool,
     at: Timestamp,
     leaves: Leaves,
 }
@@ -69,16 +71,21 @@ impl Intake {
         }
         forgotten?;
         crash_point::reached("retire-forgotten");
+        super::locked(&self.0.resting).retain(|id, _| endings.iter().all(|ending| ending.row.id != *id));
         let mut folders = BTreeSet::new();
         let mut done = Vec::new();
         for ending in &endings {
             match &ending.leaves {
                 Leaves::Nothing => {}
-                Leaves::File(path) => {
-                    durable::unlink(path)?;
-                    folders.insert(durable::folder_of(path));
-                    done.push(path.as_os_str().as_bytes().to_vec());
-                }
+                Leaves::File(path) => match durable::unlink(path) {
+                    Ok(_) => {
+                        folders.insert(durable::folder_of(path));
+                        done.push(path.as_os_str().as_bytes().to_vec());
+                    }
+                    // The delivery has ended; its folder may have become read-only meanwhile.
+                    Err(error) => tracing::warn!(delivery = %ending.id, source = ending.row.source, %error,
+                        "a file that is stored and archived cannot be removed; the next start tries again"),
+                },
                 Leaves::Again(..) => {
                     tracing::warn!(cdrd_delivery = %ending.id, cdrd_source = ending.row.source,
                         "the file was written after it had been read; it is read again as a new delivery");
@@ -86,8 +93,11 @@ impl Intake {
                 }
             }
         }
-        durable::sync_folders(&folders)?;
-        super::locked(&self.0.unlinked).extend(done);
+        match durable::sync_folders(&folders) {
+            Ok(()) => super::locked(&self.0.unlinked).extend(done),
+            // What a power cut brings back is removed again at the next start.
+            Err(error) => tracing::warn!(%error, "the removal of stored files is not certain yet"),
+        }
         crash_point::reached("retire-unlinked");
         Ok(())
     }
@@ -106,6 +116,7 @@ impl Intake {
             return Ok(None);
         };
         let path = archive::path_of(&self.0.state_dir, id);
+        let was_read = retirement.original.is_some() || row.repeat_of.is_none();
         let mut hash = retirement.content_hash.or_else(|| row.hash());
         let sealed = match retirement.original {
             Some(sealed) => Some(sealed),
@@ -129,7 +140,7 @@ impl Intake {
             },
             Some(body) => Leaves::File(body),
         };
-        Ok(Some(Ending { id, row, hash, clean: retirement.clean, at: retirement.at, leaves }))
+        Ok(Some(Ending { id, row, hash, clean: retirement.clean, was_read, at: retirement.at, leaves }))
     }
 
     /// Writes the original from the body.
@@ -177,7 +188,7 @@ async fn forget(
     for ending in endings {
         let row = &ending.row;
         // What a repeat repeats stays noted under the first delivery, which has the original.
-        if let Some(hash) = ending.hash.filter(|_| ending.clean && row.repeat_of.is_none()) {
+        if let Some(hash) = ending.hash.filter(|_| ending.clean && ending.was_read) {
             let bytes = row.bytes.cast_unsigned();
             seen::note(&mut transaction, row.key(), &hash, bytes, ending.id, ending.at).await?;
         }

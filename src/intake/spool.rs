@@ -9,6 +9,7 @@ use sqlx::SqliteConnection;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// A delivery taken up for reading.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,21 @@ pub struct Claimed {
     pub spooled: Spooled,
     /// The earlier delivery of the same bytes that ended well; then nothing is to be read.
     pub repeat_of: Option<DeliveryId>,
+}
+
+/// What the file of a claimed body is now; a body of the spool never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    now: Option<Stamp>,
+    /// Whether that is what is recorded.
+    pub recorded: bool,
+}
+
+impl Look {
+    /// Whether nothing changed between two looks.
+    pub fn is_same(&self, earlier: &Self) -> bool {
+        self.now == earlier.now
+    }
 }
 
 /// A delivery that is not yet retired.
@@ -34,6 +50,16 @@ pub struct Waiting {
     pub state: String,
     /// When it arrived.
     pub received_at: Timestamp,
+}
+
+/// How long a delivery rests after its first failure.
+const FIRST_REST: Duration = Duration::from_millis(250);
+
+/// Until when a delivery is left alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    until: Instant,
+    pause: Duration,
 }
 
 /// A row of `receipt`.
@@ -136,9 +162,16 @@ impl Intake {
     pub fn claim_next(&self) -> Result<Option<Claimed>, IntakeError> {
         // Before looking: what arrives from now on announces itself again.
         *super::locked(&self.0.work) = false;
+        let resting: Vec<String> = {
+            let (resting, now) = (super::locked(&self.0.resting), Instant::now());
+            resting.iter().filter(|(_, rest)| rest.until > now).map(|(id, _)| id.clone()).collect()
+        };
+        // Ids need no escaping.
+        let resting =
+            format!("[{}]", resting.iter().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(","));
         let found = self.block_on(async {
             let mut connection = self.0.pool.acquire().await?;
-            unflushed!(connection, take_oldest(&mut connection))
+            unflushed!(connection, take_oldest(&mut connection, &resting))
         });
         if !matches!(found, Ok(None)) {
             // There may be more.
@@ -176,8 +209,7 @@ impl Intake {
         Ok(Claimed { spooled, repeat_of })
     }
 
-    /// Puts a delivery back after a passing failure, behind the others: a body that cannot be read today must not
-    /// hold them up.
+    /// Puts a delivery back after a failure, behind the others.
     pub fn release(&self, id: DeliveryId) -> Result<(), IntakeError> {
         self.block_on(async {
             let mut connection = self.0.pool.acquire().await?;
@@ -193,17 +225,34 @@ impl Intake {
         Ok(())
     }
 
-    /// Whether a claimed file is still as it was recorded; if not, records what it is now, and the delivery is to be
-    /// read again from its first row. Bodies of the spool never change.
-    pub fn look_again(&self, id: DeliveryId) -> Result<bool, IntakeError> {
+    /// Puts a delivery back that alone is at fault: it rests, longer each time, and the others go on. Tells how long.
+    pub fn set_aside(&self, id: DeliveryId, longest: Duration) -> Result<Duration, IntakeError> {
+        let pause = {
+            let mut resting = super::locked(&self.0.resting);
+            let pause = resting.get(&id.to_string()).map_or(FIRST_REST, |rest| rest.pause * 2).min(longest);
+            resting.insert(id.to_string(), Rest { until: Instant::now() + pause, pause });
+            pause
+        };
+        self.release(id)?;
+        Ok(pause)
+    }
+
+    /// Looks at the body. A claimed file may have changed since: its sender can keep it open through the rename.
+    pub fn look(&self, id: DeliveryId) -> Result<Look, IntakeError> {
         let row = self.receipt(id)?;
-        let Some(path) = row.path().filter(|_| row.is_claimed()) else { return Ok(true) };
+        let Some(path) = row.path().filter(|_| row.is_claimed()) else {
+            return Ok(Look { now: None, recorded: true });
+        };
         let Some(now) = durable::stamp(&path)? else {
             return Err(IntakeError::BodyGone { id, path: shown(&path) });
         };
-        if row.is_unchanged(&now) {
-            return Ok(true);
-        }
+        Ok(Look { now: Some(now), recorded: row.is_unchanged(&now) })
+    }
+
+    /// Records what a claimed file is now. Not before its bytes were read as they are: what is not recorded is read
+    /// again from its first row, also after a crash.
+    pub fn record_look(&self, id: DeliveryId, look: &Look) -> Result<(), IntakeError> {
+        let Some(now) = look.now.filter(|_| !look.recorded) else { return Ok(()) };
         self.block_on(async {
             sqlx::query(
                 "UPDATE receipt SET bytes = ?, device = ?, inode = ?, mtime_ns = ?, content_hash = NULL WHERE id = ?",
@@ -214,9 +263,9 @@ impl Intake {
             .bind(now.mtime_ns)
             .bind(id.to_string())
             .execute(&self.0.pool)
-            .await
-        })?;
-        Ok(false)
+            .await?;
+            Ok(())
+        })
     }
 
     /// Everything that is not yet retired, oldest first.
@@ -280,11 +329,14 @@ impl Intake {
 
 async fn take_oldest(
     connection: &mut SqliteConnection,
+    resting: &str,
 ) -> Result<Option<(Row, Option<Vec<u8>>)>, sqlx::Error> {
     let id: Option<String> = sqlx::query_scalar(
         "UPDATE receipt SET state = 'reading'
-         WHERE rowid = (SELECT rowid FROM receipt WHERE state = 'waiting' ORDER BY rowid LIMIT 1) RETURNING id",
+         WHERE rowid = (SELECT rowid FROM receipt WHERE state = 'waiting'
+                           AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY rowid LIMIT 1) RETURNING id",
     )
+    .bind(resting)
     .fetch_optional(&mut *connection)
     .await?;
     let Some(id) = id else { return Ok(None) };

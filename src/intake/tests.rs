@@ -167,7 +167,7 @@ fn small_large_copied_and_claimed_bodies_pass_the_door_and_leave_only_originals(
         assert_eq!(claimed.spooled.bytes, body.len() as u64);
         assert_eq!(claimed.spooled.peer.as_deref(), Some("192.0.2.7"));
         assert_eq!(original(&intake, id)?, body, "readable before it is retired");
-        assert!(intake.look_again(id)?);
+        assert!(intake.look(id)?.recorded);
         read_and_retire(&intake, &claimed, false)?;
         assert_eq!(original(&intake, id)?, body, "and after");
     }
@@ -303,8 +303,11 @@ fn a_claimed_file_that_changes_is_noticed_before_and_after_its_last_chunk() -> T
     let mut sender = std::fs::OpenOptions::new().append(true).open(bench.inbox().join("growing.csv"))?;
     let receipt = accept_one(&intake, claim)?;
     sender.write_all(b"two\n")?;
-    assert!(!intake.look_again(receipt.id)?, "changed since the claim");
-    assert!(intake.look_again(receipt.id)?, "and noted as it is now");
+    let look = intake.look(receipt.id)?;
+    assert!(!look.recorded, "changed since the claim");
+    assert!(!intake.look(receipt.id)?.recorded, "also when it is looked at again");
+    intake.record_look(receipt.id, &look)?;
+    assert!(intake.look(receipt.id)?.recorded, "and noted as it is now");
     let claimed = next(&intake)?;
     let body = body_of(&claimed)?;
     assert_eq!(body, b"one\ntwo\n");
@@ -346,6 +349,47 @@ fn a_released_delivery_waits_behind_the_others() -> Tested {
     assert_eq!(next(&intake)?.spooled.id, second);
     assert_eq!(next(&intake)?.spooled.id, first);
     assert!(intake.claim_next()?.is_none());
+    Ok(())
+}
+
+#[test]
+fn a_delivery_that_was_set_aside_rests_longer_each_time_and_holds_up_nobody() -> Tested {
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    let longest = Duration::from_millis(400);
+    let failing = accept_one(&intake, bytes("1"))?.id;
+    assert_eq!(next(&intake)?.spooled.id, failing);
+    assert_eq!(intake.set_aside(failing, longest)?, Duration::from_millis(250));
+    assert!(intake.claim_next()?.is_none(), "it rests");
+    let good = accept_one(&intake, bytes("2"))?.id;
+    assert_eq!(next(&intake)?.spooled.id, good);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(next(&intake)?.spooled.id, failing);
+    assert_eq!(intake.set_aside(failing, longest)?, longest);
+    Ok(())
+}
+
+#[test]
+fn a_leftover_that_cannot_be_removed_does_not_stop_the_start() -> Tested {
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    // A folder in its place: root could remove anything else.
+    let (stuck, free) = (bench.inbox().join("stuck"), bench.inbox().join("free"));
+    std::fs::create_dir(&stuck)?;
+    std::fs::write(&free, "x")?;
+    for path in [&stuck, &free] {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = path.as_os_str().as_bytes();
+        intake.block_on(async {
+            sqlx::query("INSERT INTO leftover (path) VALUES (?)").bind(path).execute(&intake.0.pool).await
+        })?;
+    }
+    intake.recover()?;
+    assert!(!free.exists());
+    let left: i64 = intake.block_on(async {
+        sqlx::query_scalar("SELECT count(*) FROM leftover").fetch_one(&intake.0.pool).await
+    })?;
+    assert_eq!(left, 1, "the next start tries again");
     Ok(())
 }
 

@@ -27,16 +27,17 @@ pub(super) struct BodyRead {
 pub(super) fn read(
     pipeline: &Pipeline,
     spooled: &Spooled,
-    restart: bool,
     stop: &AtomicBool,
 ) -> Result<Option<BodyRead>, PipelineError> {
     let failed = |cause| PipelineError::Body { delivery: spooled.id.to_string(), cause };
+    let intake = &pipeline.parts.intake;
+    let began = intake.look(spooled.id)?;
     let mut body = open(&spooled.body).map_err(failed)?;
     let mut head = [0; 8];
     let sniffed = read_up_to(&mut *body, &mut head).map_err(failed)?;
     body.seek(SeekFrom::Start(0)).map_err(failed)?;
-    let context = Context { pipeline, spooled, restart, stop };
-    let copy = Copy::new(pipeline.parts.intake.original(spooled.id)?, pipeline.progress.clone());
+    let context = Context { pipeline, spooled, began, restart: !began.recorded, stop };
+    let copy = Copy::new(intake.original(spooled.id)?, pipeline.progress.clone());
     if unpack::is_archive(&head[..sniffed]) {
         read_archive(&context, &mut *body, copy)
     } else {
@@ -72,7 +73,7 @@ fn read_archive(
     let mut unchanged = true;
     let mut visit = |found: Found<'_>| -> Result<(), PipelineError> {
         number += 1;
-        let before_last = || look_again(context);
+        let before_last = || unchanged_since(context);
         let step = match found {
             Found::Document { path, reader, .. } => {
                 document::read(context, number, path, reader, &mut || before_last().map(|same| (same, None)))?
@@ -90,6 +91,11 @@ fn read_archive(
         Err(UnpackError::Visit(error)) => return Err(error),
         Err(UnpackError::Io(cause)) => return Err(failed(cause)),
     }
+    if !unchanged_since(context)? {
+        return Ok(None);
+    }
+    // Not sooner: each document must have begun its new run.
+    context.pipeline.parts.intake.record_look(context.spooled.id, &context.began)?;
     Ok(Some(done))
 }
 
@@ -111,16 +117,20 @@ fn read_plain(
             *sealed.borrow_mut() = Some(copy.seal()?);
         }
         let hash = sealed.borrow().as_ref().map(|done| done.content_hash);
-        Ok((look_again(context)?, hash))
+        let unchanged = unchanged_since(context)?;
+        if unchanged {
+            context.pipeline.parts.intake.record_look(context.spooled.id, &context.began)?;
+        }
+        Ok((unchanged, hash))
     };
     let step = document::read(context, 1, "", &mut tee, &mut before_last)?;
     Ok(if step == Step::Done { sealed.into_inner() } else { None })
 }
 
-/// Whether the file is still the one that was claimed. A sender may keep it open through the claim's rename.
-fn look_again(context: &Context<'_>) -> Result<bool, PipelineError> {
+/// Whether the file still is what it was when reading began.
+fn unchanged_since(context: &Context<'_>) -> Result<bool, PipelineError> {
     let SpooledBody::File { claimed: true, .. } = context.spooled.body else { return Ok(true) };
-    Ok(context.pipeline.parts.intake.look_again(context.spooled.id)?)
+    Ok(context.pipeline.parts.intake.look(context.spooled.id)?.is_same(&context.began))
 }
 
 /// Hash and original of a body, fed by whoever reads it.

@@ -7,6 +7,7 @@ use super::body::{ScratchFolder, read_up_to};
 use super::{Pipeline, PipelineError, journal};
 use crate::dedup::Identifier;
 use crate::formats::{self, Head, Row, RowReader};
+use crate::intake::Look;
 use crate::normalise::ClockWatch;
 use crate::record::delivery::Spooled;
 use crate::record::document::ZoneRule;
@@ -30,7 +31,9 @@ const IN_FLIGHT: usize = 4;
 pub(super) struct Context<'p> {
     pub pipeline: &'p Pipeline,
     pub spooled: &'p Spooled,
-    /// The file changed: begin a new run of each document.
+    /// What the body was before its first byte was read.
+    pub began: Look,
+    /// The file is not what was read before: begin a new run of each document.
     pub restart: bool,
     pub stop: &'p AtomicBool,
 }
@@ -153,7 +156,12 @@ fn reject_after(
 fn open(context: &Context<'_>, start: &DocumentStart) -> Result<Opened, StoreError> {
     let store = &context.pipeline.parts.store;
     let opened = store.open_document(start)?;
-    if context.restart { store.restart_document(opened.document, &start.claim) } else { Ok(opened) }
+    if !context.restart || (opened.next_row == 1 && !opened.done) {
+        return Ok(opened);
+    }
+    store.restart_document(opened.document, &start.claim)?;
+    // Once more, because other bytes may be of another format or dialect.
+    store.open_document(start)
 }
 
 /// Turns rows into chunks and keeps a few on their way to the writer.

@@ -65,6 +65,16 @@ pub(super) fn clock_fault(spooled: &Spooled, fault: &str) {
     );
 }
 
+pub(super) fn set_aside(spooled: &Spooled, error: &PipelineError, pause: Duration) {
+    tracing::warn!(
+        cdrd_source = spooled.source,
+        cdrd_origin = spooled.origin,
+        cdrd_delivery = %spooled.id,
+        cdrd_name = spooled.name,
+        "a delivery waits: {error}; trying again in {pause:?}"
+    );
+}
+
 pub(super) fn paused(error: &PipelineError, pause: Duration) {
     if error.actor() == Actor::Broken {
         tracing::error!("storing stands still: {error}; trying again in {pause:?}");

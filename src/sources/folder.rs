@@ -184,7 +184,9 @@ impl Folder {
             let next_look = match self.look(began) {
                 Ok(look) => look.next_look,
                 Err(error) => {
-                    tracing::debug!(cdrd_source = self.config.name, %error, "look failed");
+                    if let FolderError::Door(error) = &error {
+                        self.note(Path::new(""), "door", &error.to_string());
+                    }
                     began + POLL.min(self.config.rescan)
                 }
             };

@@ -20,8 +20,13 @@ pub trait Commit: Send + Sync {
     /// The origin's key, fixed when it first stores something, and the zone recorded for it then. Renames the origin
     /// that was `formerly` called otherwise, with its rows.
     fn origin(&self, origin: &OriginStart) -> Result<OriginRow, StoreError>;
-    /// Notes a delivery at claim; again after a restart changes nothing.
-    fn start_delivery(&self, delivery: &DeliveryStart) -> Result<(), StoreError>;
+    /// Notes a delivery at claim; again after a restart changes nothing. Tells whether the earlier delivery that it
+    /// repeats ended well in this store, so that it need not be read.
+    fn start_delivery(
+        &self,
+        delivery: &DeliveryStart,
+        repeat_of: Option<DeliveryId>,
+    ) -> Result<bool, StoreError>;
     /// Upserts a document with this process's claim and tells where its last run stands.
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError>;
     /// Begins a new run of a document from row 1 (its file changed after it was claimed).

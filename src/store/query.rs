@@ -20,9 +20,22 @@ pub trait Query: Send + Sync {
     /// One rejection, open or not.
     fn rejection(&self, id: i64) -> Result<Option<RejectedRow>, QueryError>;
     /// The origins that were ever started.
-    fn origins(&self) -> Result<Vec<KnownOrigin>, QueryError>;
+    fn origins(&self) -> Result<Vec<StoredOrigin>, QueryError>;
     /// Everything at a glance; deliveries are summed up from `since` on.
     fn overview(&self, since: DeliveryId) -> Result<Overview, QueryError>;
+}
+
+/// A row of table `origin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredOrigin {
+    /// Name.
+    pub name: String,
+    /// IANA zone in which its rows were read: recorded at its first start, or when they were derived again.
+    pub time_zone: String,
+    /// Whether legs of it are stored.
+    pub has_rows: bool,
+    /// What is wrong with its zone or clock, as it was last noticed.
+    pub clock_fault: Option<String>,
 }
 
 /// Takes the names of the columns and one row, and says whether it wants another.
@@ -80,17 +93,6 @@ pub struct RejectedRow {
     pub resolved_at: Option<String>,
     pub verbatim: Vec<u8>,
     pub layouts: Vec<KnownLayout>,
-}
-
-/// An origin as the store knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownOrigin {
-    /// Name.
-    pub name: String,
-    /// IANA zone recorded at first start.
-    pub time_zone: String,
-    /// What is wrong with its zone or clock, as it was last noticed.
-    pub clock_fault: Option<String>,
 }
 
 /// A layout of which rows are stored: it tells where in a rejected row of the same format a field stands.

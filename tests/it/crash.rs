@@ -25,6 +25,7 @@ const POINTS: &[(&str, u64)] = &[
     ("delivery-finished", 2),
     ("retire-linked", 2),
     ("retire-forgotten", 2),
+    ("retire-unlinked", 2),
 ];
 
 const KILLS_PER_POINT: u64 = 10;
@@ -160,7 +161,7 @@ fn a_kill_at_any_line_of_the_crash_table_changes_nothing() {
             let site = site_with(&files);
             let before = kills;
             // Several kills in one life: the second start may die while it mends what the first left.
-            for hit in 0..5 {
+            for hit in 0..KILLS_PER_POINT {
                 let crash = format!("{point}:{}", 1 + hit * step);
                 let mut daemon = site.start(Some(&crash));
                 if !killed(&site, &mut daemon) {
@@ -172,6 +173,48 @@ fn a_kill_at_any_line_of_the_crash_table_changes_nothing() {
             site.run_to_end();
             assert_whole(&site, &files, &expected, point);
         }
+    }
+}
+
+/// Large files that stay in their folder are copied: die in the middle of a copy, between 1 and 2.
+#[test]
+fn a_kill_in_the_middle_of_a_copy_changes_nothing() {
+    let files: BTreeMap<_, _> = [("a.csv", 0..2400), ("b.csv", 2000..4400)]
+        .map(|(name, rows)| (name.to_owned(), asterisk_rows(rows).into_bytes()))
+        .into();
+    let keeping = || {
+        let site = site_with(&files);
+        let config = std::fs::read_to_string(site.path("config.toml")).expect("the site has one");
+        std::fs::write(site.path("config.toml"), config + "keep = true\n").expect("the folder is writable");
+        site
+    };
+    let run = |site: &Site| {
+        let mut daemon = site.start(None);
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let ended = "SELECT count(*) FROM delivery WHERE state = 'done'";
+        while !site.is_up(&daemon) || site.query("cdr.db", ended) != ["2"] || !site.nothing_waits() {
+            assert!(Instant::now() < deadline, "not ended:\n{}", site.log());
+            assert!(matches!(daemon.0.try_wait(), Ok(None)), "the daemon ended:\n{}", site.log());
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        site.stop(daemon);
+    };
+    let undisturbed = keeping();
+    run(&undisturbed);
+    let expected = undisturbed.table();
+    assert_eq!(expected.len(), 4400);
+    for first in [1, 2] {
+        let site = keeping();
+        for hit in 0..5 {
+            let mut daemon = site.start(Some(&format!("accept-temporary:{}", first + hit)));
+            let status = daemon.0.wait().expect("the child is ours");
+            assert_eq!(status.signal(), Some(9), "{}", site.log());
+        }
+        run(&site);
+        assert!(site.table() == expected, "{}", site.log());
+        assert_eq!(files_below(&site.path("var/spool")), [""; 0].map(std::path::PathBuf::from));
+        assert_eq!(files_below(&site.path("inbox")).len(), files.len(), "they stay");
+        assert_originals(&site, &files, "copied");
     }
 }
 
@@ -200,5 +243,20 @@ fn random_kills_change_nothing() {
         }
         site.run_to_end();
         assert_whole(&site, &files, &expected, &told);
+    }
+}
+
+/// The first moments make the databases: a half made one is no reason not to start.
+#[test]
+fn kills_in_the_first_moments_do_not_keep_it_from_starting() {
+    for round in 0..12 {
+        let site = Site::new("UTC", "DE");
+        for kill in 0..3 {
+            let mut daemon = site.start(None);
+            std::thread::sleep(Duration::from_millis(10 + (round * 17 + kill * 23) % 60));
+            daemon.0.kill().expect("it runs");
+            daemon.0.wait().expect("the child is ours");
+        }
+        site.run_to_end();
     }
 }

@@ -8,6 +8,7 @@ mod crash;
 mod docs;
 mod hostile;
 mod not_cdrs;
+mod operator;
 mod site;
 mod sixty;
 mod tour;

@@ -76,7 +76,7 @@ impl Site {
     }
 
     /// Whether the daemon has said that it collects: before, a signal ends it like any other program.
-    fn is_up(&self, daemon: &Daemon) -> bool {
+    pub fn is_up(&self, daemon: &Daemon) -> bool {
         self.log().get(daemon.1..).is_some_and(|said| said.contains("collecting from"))
     }
 
@@ -94,8 +94,12 @@ impl Site {
 
     /// Whether everything that was sent has ended.
     pub fn drained(&self) -> bool {
-        files_below(&self.path("inbox")).is_empty()
-            && self.path("var/spool.db").exists()
+        files_below(&self.path("inbox")).is_empty() && self.nothing_waits()
+    }
+
+    /// Whether everything that was received has ended.
+    pub fn nothing_waits(&self) -> bool {
+        self.path("var/spool.db").exists()
             && self.query_now("spool.db", "SELECT count(*) FROM receipt").as_deref() == Some("0")
     }
 

@@ -29,6 +29,9 @@ impl Folder {
                 &format!("the folder cannot be listed: {error}; let the daemon read it"),
             );
         }
+        // It is back: the next time that it is unreachable, or the door shut, is news again.
+        self.noted.remove(&(PathBuf::new(), "unreachable"));
+        self.noted.remove(&(PathBuf::new(), "door"));
         let overdue = self.overdue(walk);
         for path in &overdue {
             self.note(
@@ -57,7 +60,8 @@ impl Folder {
             words.push("files cannot be moved away: they are copied and stay".to_owned());
         }
         words.extend(self.polling.clone());
-        let health = if taken.failure.is_some() { SourceHealth::Retrying } else { SourceHealth::Ok };
+        let trouble = taken.failure.is_some() || !walk.unreadable.is_empty();
+        let health = if trouble { SourceHealth::Retrying } else { SourceHealth::Ok };
         self.intake.set_source_state(&self.config.name, health, &words.join("; "))
     }
 

@@ -237,7 +237,7 @@ fn changes_after_the_claim_are_seen_by_the_door() -> Tested {
     assert_eq!(folder.look(now)?.accepted, 1);
     writer.write_all(b"two\n")?;
     let id = bench.intake.backlog()?[0].id;
-    assert!(!bench.intake.look_again(id)?);
+    assert!(!bench.intake.look(id)?.recorded);
     assert_eq!(bench.bodies()?, [b"one\ntwo\n"]);
     Ok(())
 }

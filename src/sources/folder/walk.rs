@@ -75,8 +75,14 @@ fn list(root: &Path, folder: &Path, found: &mut Walk, folders: &mut Vec<PathBuf>
         let entry = entry?;
         let name = entry.file_name();
         let path = folder.join(&name);
-        // Does not follow a link. What vanished meanwhile is not there.
-        let Ok(metadata) = entry.metadata() else { continue };
+        // Does not follow a link.
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            // Vanished meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // Whoever may list a folder and not search it would take it for empty.
+            Err(error) => return Err(error),
+        };
         let modified = metadata.modified().ok();
         let unfinished = names::is_unfinished(name.as_bytes());
         if metadata.is_dir() {

@@ -21,6 +21,12 @@ pub fn origin(db: &mut Database<'_>, origin: &OriginStart) -> Result<OriginRow, 
         let tenant = origin.tenant.as_deref().map_or(Value::Null, Value::Text);
         let update = "UPDATE origin SET tenant = ?2 WHERE name = ?1 AND tenant IS NOT ?2";
         db.run(update, &[Value::Text(&origin.name), tenant])?;
+        // A zone corrected before the first row corrects nothing.
+        let zone = "UPDATE origin SET time_zone = ?2 WHERE name = ?1 AND time_zone <> ?2
+                        AND NOT EXISTS (SELECT 1 FROM cdr WHERE origin = ?1)";
+        if db.run(zone, &[Value::Text(&origin.name), Value::Text(&origin.time_zone)])? > 0 {
+            return Ok(OriginRow { time_zone: origin.time_zone.clone(), ..row });
+        }
         return Ok(row);
     }
     // The name may be the key of an origin that was renamed since.
@@ -86,7 +92,11 @@ fn rename(db: &mut Database<'_>, formerly: &str, name: &str) -> Result<(), Fault
 }
 
 /// Notes a delivery.
-pub fn start_delivery(db: &mut Database<'_>, delivery: &DeliveryStart) -> Result<(), Fault> {
+pub fn start_delivery(
+    db: &mut Database<'_>,
+    delivery: &DeliveryStart,
+    repeat_of: Option<DeliveryId>,
+) -> Result<bool, Fault> {
     let received = Stamp::new(delivery.received_at.as_millisecond());
     db.run(
         "INSERT INTO delivery (id, source, account, origin, name, peer, content_hash, bytes, received_at, state)
@@ -104,7 +114,9 @@ pub fn start_delivery(db: &mut Database<'_>, delivery: &DeliveryStart) -> Result
             Value::Text(DeliveryState::Reading.word()),
         ],
     )?;
-    Ok(())
+    let Some(earlier) = repeat_of else { return Ok(false) };
+    let ended = "SELECT 1 FROM delivery WHERE id = ?1 AND state IN ('done', 'empty')";
+    Ok(db.one(ended, &[Value::Text(&earlier.to_string())], |_| ())?.is_some())
 }
 
 /// Adopts the latest run of a document, or begins the first.

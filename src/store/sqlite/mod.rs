@@ -59,6 +59,13 @@ impl Sqlite {
         Self::open_with(path, derive, handle, SqliteSynchronous::Full)
     }
 
+    /// Makes the database or brings it to this version's layout, so that it can be read: a reader may not finish what
+    /// a crash left half done.
+    pub fn prepare(path: &Path, handle: &Handle) -> Result<(), StoreError> {
+        let prepared = async { connect(&options(path, SqliteSynchronous::Full)).await?.close().await };
+        handle.block_on(prepared).map_err(|error| of_sqlx(&printable(path.as_os_str().as_bytes()), &error))
+    }
+
     fn open_with(
         path: &Path,
         derive: Arc<dyn Derive>,
@@ -144,9 +151,13 @@ impl Commit for Sqlite {
         self.call(true, move |db| documents::origin(db, &origin))
     }
 
-    fn start_delivery(&self, delivery: &DeliveryStart) -> Result<(), StoreError> {
+    fn start_delivery(
+        &self,
+        delivery: &DeliveryStart,
+        repeat_of: Option<DeliveryId>,
+    ) -> Result<bool, StoreError> {
         let delivery = delivery.clone();
-        self.call(false, move |db| documents::start_delivery(db, &delivery))
+        self.call(false, move |db| documents::start_delivery(db, &delivery, repeat_of))
     }
 
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError> {

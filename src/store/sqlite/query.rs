@@ -2,7 +2,7 @@
 
 use crate::record::delivery::DeliveryId;
 use crate::store::query::{
-    KnownLayout, KnownOrigin, LegWish, Overview, Query, QueryError, RejectedRow, See, Table, Value,
+    KnownLayout, LegWish, Overview, Query, QueryError, RejectedRow, See, StoredOrigin, Table, Value,
 };
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -175,12 +175,23 @@ impl Query for SqliteQuery {
         }))
     }
 
-    fn origins(&self) -> Result<Vec<KnownOrigin>, QueryError> {
-        let table = self.table("SELECT name, time_zone, clock_fault FROM origin ORDER BY name", &[])?;
-        let origin = |row: &Vec<Value>| {
-            let text = |column| table.value(row, column).text().to_owned();
-            let clock_fault = Some(text("clock_fault")).filter(|fault| !fault.is_empty());
-            KnownOrigin { name: text("name"), time_zone: text("time_zone"), clock_fault }
+    fn origins(&self) -> Result<Vec<StoredOrigin>, QueryError> {
+        // A process that died in its first moments left a file without tables.
+        if self.number("SELECT count(*) FROM sqlite_schema WHERE name = 'origin'")? == 0 {
+            return Ok(Vec::new());
+        }
+        let table = self.table(
+            "SELECT name, time_zone, clock_fault, \
+                    EXISTS (SELECT 1 FROM cdr WHERE cdr.origin = origin.name) AS has_rows \
+               FROM origin ORDER BY name",
+            &[],
+        )?;
+        let origin = |row: &Vec<Value>| StoredOrigin {
+            name: table.value(row, "name").text().to_owned(),
+            time_zone: table.value(row, "time_zone").text().to_owned(),
+            has_rows: table.value(row, "has_rows").integer() != 0,
+            clock_fault: Some(table.value(row, "clock_fault").text().to_owned())
+                .filter(|fault| !fault.is_empty()),
         };
         Ok(table.rows.iter().map(origin).collect())
     }

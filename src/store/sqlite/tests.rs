@@ -65,7 +65,7 @@ impl<D: Derive + 'static> Bench<D> {
     fn delivery(&mut self, source: &str) -> Result<DeliveryId, StoreError> {
         self.deliveries += 1;
         let id = DeliveryId::new(jiff::Timestamp::UNIX_EPOCH, self.deliveries);
-        self.store.start_delivery(&DeliveryStart {
+        let start = DeliveryStart {
             id,
             source: source.to_owned(),
             account: None,
@@ -75,7 +75,8 @@ impl<D: Derive + 'static> Bench<D> {
             content_hash: None,
             bytes: 1,
             received_at: jiff::Timestamp::UNIX_EPOCH,
-        })?;
+        };
+        self.store.start_delivery(&start, None)?;
         Ok(id)
     }
 
