@@ -130,6 +130,12 @@ fn assert_whole(site: &Site, files: &BTreeMap<String, Vec<u8>>, expected: &[Stri
     assert_originals(site, files, told);
 }
 
+/// What was counted for each delivery: a run that was cut off and goes on counts no row twice and none too few.
+fn counts(site: &Site) -> Vec<String> {
+    let counts = "SELECT name, rows_read, stored + duplicate + amended, skipped FROM delivery ORDER BY name";
+    site.query("cdr.db", counts)
+}
+
 /// Every file that was sent is kept, byte for byte, and nothing else lies beside.
 fn assert_originals(site: &Site, files: &BTreeMap<String, Vec<u8>>, told: &str) {
     let kept = files_below(&site.path("var/originals"));
@@ -155,6 +161,7 @@ fn a_kill_at_any_line_of_the_crash_table_changes_nothing() {
     let expected = undisturbed.table();
     assert_eq!(expected.len(), 4873, "every leg once:\n{}", undisturbed.log());
     assert_whole(&undisturbed, &files, &expected, "undisturbed");
+    let counted = counts(&undisturbed);
     for (point, step) in POINTS {
         let mut kills = 0;
         while kills < KILLS_PER_POINT {
@@ -172,6 +179,7 @@ fn a_kill_at_any_line_of_the_crash_table_changes_nothing() {
             assert!(kills > before, "{point} was never reached:\n{}", site.log());
             site.run_to_end();
             assert_whole(&site, &files, &expected, point);
+            assert_eq!(counts(&site), counted, "{point}");
         }
     }
 }
@@ -243,6 +251,7 @@ fn random_kills_change_nothing() {
         }
         site.run_to_end();
         assert_whole(&site, &files, &expected, &told);
+        assert_eq!(counts(&site), counts(&undisturbed), "{told}");
     }
 }
 
