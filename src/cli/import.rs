@@ -18,14 +18,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Name of the source of imported files.
 const SOURCE: &str = "import";
 /// Passing failures in a row after which a command gives up; the daemon would go on for ever.
 const PATIENCE: u32 = 5;
-/// How often a long import says how far it is where no bar can be drawn.
-const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -237,7 +235,7 @@ fn numbers(counts: &Counts) -> [u64; 6] {
     [counts.rows_read, counts.stored, counts.duplicate, counts.amended, counts.rejected, counts.skipped]
 }
 
-/// A bar on a terminal, a line every few seconds elsewhere.
+/// A bar on a terminal; elsewhere the pipeline says a line every few seconds.
 struct Bar {
     drawn: ProgressBar,
     stop: Arc<AtomicBool>,
@@ -254,14 +252,9 @@ impl Bar {
         let stop = Arc::new(AtomicBool::new(false));
         let (shown, told) = (bar.clone(), stop.clone());
         let redraw = std::thread::spawn(move || {
-            let mut said = Instant::now();
             while !told.load(Ordering::Relaxed) {
                 shown.set_position(progress.bytes());
                 shown.set_message(format!("{} rows", progress.rows()));
-                if shown.is_hidden() && said.elapsed() >= LINE_EVERY {
-                    said = Instant::now();
-                    tracing::info!("{} of {bytes} bytes, {} rows", progress.bytes(), progress.rows());
-                }
                 std::thread::sleep(Duration::from_millis(100));
             }
         });

@@ -19,7 +19,7 @@ pub mod oracle;
 mod ordinals;
 mod plan;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use calls::{Links, call_groups, links};
 pub use crowd::Crowd;

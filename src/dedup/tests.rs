@@ -213,8 +213,13 @@ fn table(oracle: &Oracle) -> Vec<Content> {
     rows
 }
 
+/// How many histories to try: `PROPTEST_CASES` where it is set, as the long proofs do.
+pub fn cases(otherwise: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|wish| wish.parse().ok()).unwrap_or(otherwise)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(300), ..ProptestConfig::default() })]
 
     /// Legs that their channel tells apart: one row a leg, by any routes, in any order, split and repeated in any way.
     #[test]

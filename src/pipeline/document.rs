@@ -14,18 +14,23 @@ use crate::record::document::ZoneRule;
 use crate::record::outcome::{Rejection, VERBATIM_CAP};
 use crate::record::port::Derive;
 use crate::record::raw::Position;
-use crate::store::{Chunk, ChunkRow, Committed, DocumentEnd, DocumentStart, Opened, Pending, StoreError};
+use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Opened, Pending, StoreError};
 use crate::unpack;
 use std::collections::VecDeque;
 use std::io::{Cursor, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Bytes of a document's beginning that formats may look at.
 pub(super) const HEAD: usize = 64 * 1024;
 /// Rows of a chunk: small enough that a chunk is a few MiB, large enough that its fence costs nothing.
 const CHUNK_ROWS: usize = 1000;
+/// Source bytes of a chunk: rows of 20 KB must not make it a hundred times as large.
+const CHUNK_BYTES: usize = 512 * 1024;
 /// Chunks on their way to the writer: enough to keep it busy while the next is read.
 const IN_FLIGHT: usize = 4;
+/// A line about a long document every so often.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// What all documents of a body share.
 pub(super) struct Context<'p> {
@@ -176,7 +181,10 @@ struct Committer<'c, 'p> {
     /// The row that will be read next.
     next_row: u64,
     in_flight: VecDeque<Pending>,
-    rejected: u64,
+    /// Source bytes of `rows`.
+    bytes: usize,
+    /// When a line about this document was last said.
+    said: Instant,
 }
 
 impl<'c, 'p> Committer<'c, 'p> {
@@ -195,10 +203,11 @@ impl<'c, 'p> Committer<'c, 'p> {
             identifier: Identifier::new(key, Some(Box::new(scratch))),
             clock: ClockWatch::new(),
             rows: Vec::with_capacity(CHUNK_ROWS),
+            bytes: 0,
+            said: Instant::now(),
             handed: opened.next_row,
             next_row: 1,
             in_flight: VecDeque::new(),
-            rejected: 0,
         })
     }
 
@@ -252,17 +261,27 @@ impl<'c, 'p> Committer<'c, 'p> {
     fn push(&mut self, row: ChunkRow) -> Result<(), PipelineError> {
         let number = self.next_row;
         self.next_row += 1;
-        if number < self.opened.next_row {
-            return Ok(());
-        }
         self.context.pipeline.progress.add_rows(1);
-        self.rows.push(row);
-        if self.rows.len() >= CHUNK_ROWS {
-            self.hand_over(None)?;
-            if self.context.stop.load(Ordering::Relaxed) {
-                self.drain()?;
-                return Err(PipelineError::Stopping);
+        if number >= self.opened.next_row {
+            self.bytes += size_of_row(&row);
+            self.rows.push(row);
+            if self.rows.len() >= CHUNK_ROWS || self.bytes >= CHUNK_BYTES {
+                self.hand_over(None)?;
             }
+        }
+        // Also while rows of an earlier run are passed over: that may be millions.
+        if number.is_multiple_of(CHUNK_ROWS as u64) { self.pause() } else { Ok(()) }
+    }
+
+    /// Ends at a stop signal; says a line when this takes long.
+    fn pause(&mut self) -> Result<(), PipelineError> {
+        if self.context.stop.load(Ordering::Relaxed) {
+            self.drain()?;
+            return Err(PipelineError::Stopping);
+        }
+        if self.said.elapsed() >= LINE_EVERY {
+            self.said = Instant::now();
+            journal::still_reading(self.context.spooled, self.next_row - 1);
         }
         Ok(())
     }
@@ -276,6 +295,7 @@ impl<'c, 'p> Committer<'c, 'p> {
             rows: std::mem::replace(&mut self.rows, Vec::with_capacity(CHUNK_ROWS)),
             end,
         };
+        self.bytes = 0;
         self.handed = chunk.next_row;
         self.in_flight.push_back(self.context.pipeline.parts.store.commit(chunk));
         while self.in_flight.len() > IN_FLIGHT {
@@ -286,8 +306,7 @@ impl<'c, 'p> Committer<'c, 'p> {
 
     fn settle_one(&mut self) -> Result<(), PipelineError> {
         if let Some(pending) = self.in_flight.pop_front() {
-            let Committed { counts, .. } = pending.wait()?;
-            self.rejected += counts.rejected;
+            pending.wait()?;
         }
         Ok(())
     }
@@ -333,6 +352,15 @@ impl<'c, 'p> Committer<'c, 'p> {
             journal::clock_fault(self.context.spooled, &fault);
         }
         Ok(())
+    }
+}
+
+/// What a row roughly holds in memory: its source bytes.
+fn size_of_row(row: &ChunkRow) -> usize {
+    match row {
+        ChunkRow::Leg(leg) => usize::try_from(leg.leg.raw.position.length).unwrap_or(usize::MAX),
+        ChunkRow::Rejected(rejection) => rejection.verbatim.len(),
+        ChunkRow::Skipped(_) => 0,
     }
 }
 

@@ -39,6 +39,17 @@ pub(super) fn delivery_ended(spooled: &Spooled, ended: &Ended) {
     if rejected { say!(tracing::Level::WARN) } else { say!(tracing::Level::INFO) }
 }
 
+pub(super) fn still_reading(spooled: &Spooled, rows: u64) {
+    tracing::info!(
+        cdrd_source = spooled.source,
+        cdrd_delivery = %spooled.id,
+        cdrd_name = spooled.name,
+        "{} from {}: {rows} rows read so far",
+        spooled.name,
+        spooled.source
+    );
+}
+
 pub(super) fn document_rejected(spooled: &Spooled, path: &str, rejection: &Rejection) {
     tracing::warn!(
         message_id = telemetry::DELIVERY_REJECTED,

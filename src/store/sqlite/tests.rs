@@ -224,7 +224,7 @@ fn outcome(committed: &Committed) -> Outcome {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::dedup::tests::cases(64), ..ProptestConfig::default() })]
     #[test]
     fn ends_in_the_oracles_table(documents in documents()) {
         let mut bench = Bench::new();

@@ -305,7 +305,7 @@ fn truths() -> impl Strategy<Value = Vec<Truth>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::dedup::tests::cases(48), ..ProptestConfig::default() })]
     #[test]
     fn what_devices_write_ends_in_one_table(
         truths in truths(),
@@ -358,7 +358,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: crate::dedup::tests::cases(256), ..ProptestConfig::default() })]
 
     /// Each leg has a channel of its own, and once comes by the route that says all: it is one row, whatever else comes.
     #[test]
