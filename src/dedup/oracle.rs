@@ -222,11 +222,9 @@ impl Group {
         self.legs.iter().map(|leg| leg.label).collect()
     }
 
-    /// What the rows of the group say, whatever their numbers and formats.
-    fn contents(&self) -> Vec<String> {
-        let mut rows: Vec<String> = self.legs.iter().map(|leg| format!("{:?}", leg.cdr)).collect();
-        rows.sort_unstable();
-        rows
+    /// What each row of the group says, whatever its format.
+    fn contents(&self) -> BTreeMap<u32, Cdr> {
+        self.legs.iter().map(|leg| (leg.label, leg.cdr.clone())).collect()
     }
 
     fn replan(&mut self, balance: &mut i64) -> usize {
