@@ -294,11 +294,18 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     threads.push(("the pipeline".to_owned(), spawn("pipeline", move || pipeline.run(&reader_stop))?));
     tracing::info!(
         message_id = telemetry::STARTED,
-        "collecting from {} sources, configured by {}",
-        config.sources.len(),
+        "collecting from {}, configured by {}",
+        if config.sources.len() == 1 {
+            "1 source".to_owned()
+        } else {
+            format!("{} sources", config.sources.len())
+        },
         config.file.display()
     );
     notify_systemd(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("collecting")]);
+    let (watched, status_stop) = (intake.clone(), stop.clone());
+    threads
+        .push(("the status line".to_owned(), spawn("status", move || tell_status(&watched, &status_stop))?));
     let ended = runtime.block_on(signals.stop(&threads));
     tracing::info!(message_id = telemetry::STOPPING, "stopping; the transaction under way is finished first");
     notify_systemd(&[sd_notify::NotifyState::Stopping]);
@@ -395,6 +402,29 @@ fn join(threads: Vec<(String, JoinHandle<()>)>, patience: Duration) -> Vec<Strin
         }
     }
     late
+}
+
+/// Keeps the text of `systemctl status` true: what is red, and what waits.
+fn tell_status(intake: &Intake, stop: &AtomicBool) {
+    let mut said = String::new();
+    while !stop.load(Ordering::Relaxed) {
+        let text = status_text(intake);
+        if text != said {
+            notify_systemd(&[sd_notify::NotifyState::Status(&text)]);
+            said = text;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn status_text(intake: &Intake) -> String {
+    let states = intake.source_states().unwrap_or_default();
+    let red: Vec<String> = states
+        .iter()
+        .filter(|state| matches!(state.health, SourceHealth::Stopped | SourceHealth::Retrying))
+        .map(|state| format!("{} is {}: {}", state.source, state.health.word(), state.message))
+        .collect();
+    if red.is_empty() { "collecting".to_owned() } else { red.join("; ") }
 }
 
 /// Tells systemd, if it listens; outside a unit this does nothing.

@@ -20,7 +20,7 @@ use crate::record::outcome::{Actor, Counts};
 use crate::store::{Commit, DeliveryEnd, DeliveryStart, DeliveryState, DeliverySummary, StoreError};
 use crate::unpack::Limits;
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,6 +50,8 @@ pub struct Pipeline {
     progress: Arc<Progress>,
     /// What was last found out about each origin's clock: most documents change nothing, and need no transaction.
     clocks: Mutex<HashMap<String, String>>,
+    /// What was said aloud about clocks: sources that disagree with each other must not take turns for ever.
+    told: Mutex<HashSet<(String, String)>>,
 }
 
 /// Why a delivery was left for later or for ever.
@@ -157,7 +159,12 @@ const LONGEST_REST: Duration = Duration::from_mins(10);
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        Self { parts, progress: Arc::new(Progress::default()), clocks: Mutex::default() }
+        Self {
+            parts,
+            progress: Arc::new(Progress::default()),
+            clocks: Mutex::default(),
+            told: Mutex::default(),
+        }
     }
 
     /// Counters that move while a delivery is read.
@@ -168,6 +175,11 @@ impl Pipeline {
     fn clock_changed(&self, origin: &str, fault: &str) -> bool {
         let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
         clocks.insert(origin.to_owned(), fault.to_owned()).as_deref() != Some(fault)
+    }
+
+    fn told_first(&self, source: &str, fault: &str) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert((source.to_owned(), fault.to_owned()))
     }
 
     /// Works until told to stop. Transient failures are tried again with a growing pause; a broken store is said

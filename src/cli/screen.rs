@@ -1,7 +1,7 @@
 //! What goes to standard output: tables that fit a terminal, tab-separated lines in a pipe, JSON lines on request.
 //! Text from outside never reaches a terminal unescaped.
 
-use crate::record::delivery::printable;
+use crate::record::delivery::shown;
 use crate::store::query::{Table, Value};
 use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
 use std::fmt::Write as _;
@@ -204,7 +204,7 @@ pub fn cell(value: &Value) -> String {
         Value::Null => String::new(),
         Value::Integer(number) => number.to_string(),
         Value::Real(number) => number.to_string(),
-        Value::Text(text) => printable(text.as_bytes()),
+        Value::Text(text) => shown(text),
         Value::Blob(bytes) => hex(bytes),
     }
 }

@@ -348,7 +348,8 @@ impl<'c, 'p> Committer<'c, 'p> {
         if !pipeline.clock_changed(origin, &fault) {
             return Ok(());
         }
-        if pipeline.parts.store.clock_fault(origin, &fault)? && !fault.is_empty() {
+        let news = pipeline.parts.store.clock_fault(origin, &fault)?;
+        if news && !fault.is_empty() && pipeline.told_first(&self.context.spooled.source, &fault) {
             journal::clock_fault(self.context.spooled, &fault);
         }
         Ok(())

@@ -130,11 +130,21 @@ pub enum SpooledBody {
 /// A name or path from outside as text that is safe in a log line, a terminal and a table: control characters,
 /// backslashes, invalid UTF-8 and invisible direction marks become `\xNN` or `\u{NNNN}`.
 pub fn printable(bytes: &[u8]) -> String {
+    escaped(bytes, true)
+}
+
+/// Text that may be shown as it is but for what a terminal would obey: a backslash stays, so that a name which was made
+/// [`printable`] when it arrived reads the same everywhere.
+pub fn shown(text: &str) -> String {
+    escaped(text.as_bytes(), false)
+}
+
+fn escaped(bytes: &[u8], backslash: bool) -> String {
     use std::fmt::Write as _;
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c == '\\' || (c.is_ascii() && c.is_ascii_control()) {
+            if (backslash && c == '\\') || (c.is_ascii() && c.is_ascii_control()) {
                 let _ = write!(text, "\\x{:02x}", u32::from(c));
             } else if c.is_control() || is_invisible(c) {
                 let _ = write!(text, "{}", c.escape_unicode());

@@ -174,6 +174,8 @@ fn sql_reads_database_and_spool_and_writes_neither() -> Tested {
         "UPDATE spool.receipt SET state = 'x'",
         "PRAGMA query_only = OFF; DELETE FROM cdr",
         "CREATE TABLE t (a)",
+        "vacuum into 'copy.db'",
+        "SELECT 1; ATTACH 'other.db' AS o",
     ] {
         let output = cdrd(folder.path(), &["sql", write])?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

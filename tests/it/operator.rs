@@ -266,3 +266,43 @@ fn a_folder_that_may_be_listed_and_not_entered_is_red_and_comes_back() {
     child.kill().expect("it runs");
     child.wait().expect("the child is ours");
 }
+
+#[test]
+fn an_original_is_read_by_the_zstd_of_any_system() {
+    let site = Site::new("UTC", "DE");
+    fs::write(site.path("a.csv"), rows(0..20_000)).expect("the folder is writable");
+    import(&site, "a.csv", "UTC");
+    let kept = files_below(&site.path("var/originals"));
+    assert_eq!(kept.len(), 1);
+    let output =
+        Command::new("zstd").arg("-dc").args(&kept).output().expect("zstd is installed by tests/run");
+    assert!(output.stdout == rows(0..20_000).as_bytes(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn systemd_is_told_of_readiness_of_a_red_source_and_of_the_stop() {
+    let site = Site::new("UTC", "DE");
+    rewrite_config(&site, "settle = \"150ms\"", "settle = \"150ms\"\nrescan = \"1s\"");
+    let socket = site.path("notify");
+    let listener = std::os::unix::net::UnixDatagram::bind(&socket).expect("our folder");
+    listener.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
+    let hear = |wanted: &str| loop {
+        let mut buffer = [0; 4096];
+        let length = listener.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+        if String::from_utf8_lossy(&buffer[..length]).contains(wanted) {
+            return;
+        }
+    };
+    let log = fs::File::create(site.path("log")).expect("our folder");
+    let mut command = site.command(&["run"]);
+    let mut daemon = command.env("NOTIFY_SOCKET", &socket).stderr(log).spawn().expect("the binary runs");
+    hear("READY=1");
+    fs::rename(site.path("inbox"), site.path("elsewhere")).expect("our folder");
+    hear("STATUS=inbox is stopped");
+    fs::rename(site.path("elsewhere"), site.path("inbox")).expect("our folder");
+    hear("STATUS=collecting");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM)
+        .expect("it runs");
+    hear("STOPPING=1");
+    assert!(daemon.wait().expect("the child is ours").success());
+}

@@ -142,7 +142,7 @@ fn each_route_alone_gives_what_the_independent_reader_expects() {
     for name in ["api.json", "api-flat.json", "api-response-envelope.json"] {
         assert_sixty(&[(name, bytes(name))], "api-flat.json", true);
     }
-    for name in ["web-c.csv", "web-c-without-unique-id.csv", "web-b.csv", "legacy.csv"] {
+    for name in ["web-c.csv", "web-c-without-unique-id.csv", "web-b.csv", "web-d.csv", "legacy.csv"] {
         assert_sixty(&[(name, bytes(name))], name, true);
     }
 }
@@ -235,6 +235,7 @@ fn a_corrected_zone_corrects_the_rows_and_never_their_number() {
         .expect("our file");
     let output = site.cdrd(&["replay", "--rederive"]);
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().nth(1), Some("pbx\tEurope/Berlin\t60"));
+    assert_eq!(site.query("cdr.db", faults), ["0"], "the mended zone is no fault any more");
     assert_eq!(site.table(), right.table());
     // The same file under the corrected zone is read again and says nothing new.
     assert!(site.cdrd(&["import", "api.json"]).status.success());

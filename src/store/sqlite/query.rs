@@ -105,6 +105,12 @@ impl SqliteQuery {
 
 impl Query for SqliteQuery {
     fn each(&self, sql: &str, see: &mut See<'_>) -> Result<Vec<String>, QueryError> {
+        if !asks(sql) {
+            return Err(QueryError::Refused {
+                cause: "it is no question".to_owned(),
+                mend: "`cdrd sql` only reads, write a SELECT",
+            });
+        }
         self.run(sql, &[], see)
     }
 
@@ -338,6 +344,25 @@ fn layout(time: Timestamp) -> String {
 
 fn words(error: &sqlx::Error) -> String {
     error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+}
+
+/// Whether no word of the statement, outside quotes, makes files or settings: `VACUUM INTO` and `ATTACH` write files even
+/// on a connection that only reads.
+fn asks(sql: &str) -> bool {
+    let mut bare = String::with_capacity(sql.len());
+    let mut quote = None;
+    for c in sql.chars() {
+        match (quote, c) {
+            (None, '\'' | '"' | '`') => quote = Some(c),
+            (Some(open), _) if open == c => quote = None,
+            (None, _) => bare.push(c),
+            _ => {}
+        }
+    }
+    let words = bare.split(|c: char| !c.is_alphanumeric() && c != '_');
+    words.into_iter().all(|word| {
+        !["VACUUM", "ATTACH", "DETACH", "PRAGMA"].iter().any(|refused| word.eq_ignore_ascii_case(refused))
+    })
 }
 
 fn refused(error: &sqlx::Error) -> QueryError {

@@ -11,7 +11,7 @@ const BATCH: i64 = 1000;
 
 /// Derives every group of an origin again; gives the number of rows that changed.
 pub fn rederive(db: &mut Database<'_>, origin: &str, time_zone: &str) -> Result<u64, Fault> {
-    let record = "UPDATE origin SET time_zone = ?2 WHERE name = ?1";
+    let record = "UPDATE origin SET time_zone = ?2, clock_fault = NULL WHERE name = ?1";
     db.run(record, &[Value::Text(origin), Value::Text(time_zone)])?;
     let tenant = "SELECT tenant FROM origin WHERE name = ?1";
     let tenant = db.one(tenant, &[Value::Text(origin)], |row| row.text(0).to_owned())?;
