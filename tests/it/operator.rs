@@ -282,7 +282,6 @@ fn an_original_is_read_by_the_zstd_of_any_system() {
 #[test]
 fn systemd_is_told_of_readiness_of_a_red_source_and_of_the_stop() {
     let site = Site::new("UTC", "DE");
-    rewrite_config(&site, "settle = \"150ms\"", "settle = \"150ms\"\nrescan = \"1s\"");
     let socket = site.path("notify");
     let listener = std::os::unix::net::UnixDatagram::bind(&socket).expect("our folder");
     listener.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
