@@ -8,6 +8,7 @@ mod document;
 mod journal;
 mod preview;
 mod progress;
+mod repeats;
 
 pub use body::ScratchFolder;
 pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
@@ -251,6 +252,7 @@ impl Pipeline {
         let retirement = Retirement {
             original: None,
             content_hash: spooled.content_hash,
+            documents: Vec::new(),
             clean: true,
             at: Timestamp::now(),
         };
@@ -267,6 +269,7 @@ impl Pipeline {
         let retirement = Retirement {
             original: Some(read.original),
             content_hash: Some(read.content_hash),
+            documents: read.documents,
             clean,
             at: Timestamp::now(),
         };

@@ -68,7 +68,8 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     }
 }
 
-/// The delivery whose original holds the bytes: a repeated delivery kept none of its own.
+/// The delivery whose original holds the bytes: a delivery that the door knew again kept none of its own, and has no
+/// documents. One of which only every document was known has both.
 fn first_of(
     id: DeliveryId,
     loaded: &Loaded,
@@ -78,7 +79,9 @@ fn first_of(
     // The id is a parsed ULID and holds nothing but letters and digits.
     let sql = format!(
         "SELECT first.id FROM delivery again JOIN delivery first ON first.content_hash = again.content_hash \
-         AND first.state <> 'repeated' WHERE again.id = '{id}' AND again.state = 'repeated' ORDER BY first.id LIMIT 1"
+         AND (first.state <> 'repeated' OR EXISTS (SELECT 1 FROM document WHERE delivery_id = first.id)) \
+         WHERE again.id = '{id}' AND again.state = 'repeated' \
+         AND NOT EXISTS (SELECT 1 FROM document WHERE delivery_id = again.id) ORDER BY first.id LIMIT 1"
     );
     let mut found = id;
     query.each(&sql, &mut |_, row| {

@@ -209,11 +209,23 @@ struct Seen {
     calls: usize,
     counts: Vec<usize>,
     survey: Survey,
+    /// The first row is the header of another system.
+    headed: bool,
+}
+
+/// Whether a row names columns, and not those of `cdr_csv`, which writes no header. A file of another system may have
+/// one row so far, cut where it looks like a row of ours.
+fn names_columns(fields: &Fields<'_>) -> bool {
+    let named = fields.iter().filter(|name| !name.trim().is_empty()).count();
+    let digits = fields.iter().any(|name| name.bytes().any(|byte| byte.is_ascii_digit()));
+    let ours = fields.iter().zip(BASE).all(|(name, own)| name.trim().eq_ignore_ascii_case(own));
+    named > BASE.len() / 2 && !digits && !ours
 }
 
 fn look(head: &Head<'_>, encoding: Encoding, separator: char) -> Seen {
     let mut rows = Delimited::new(Box::new(head.bytes), encoding, separator);
-    let mut seen = Seen { separator, rows: 0, calls: 0, counts: Vec::new(), survey: Survey::default() };
+    let mut seen =
+        Seen { separator, rows: 0, calls: 0, counts: Vec::new(), survey: Survey::default(), headed: false };
     while let Ok(Some(piece)) = rows.read(&fits) {
         let at = rows.position(0);
         let cut_off = !head.complete && at.offset + at.length >= head.bytes.len() as u64;
@@ -222,6 +234,7 @@ fn look(head: &Head<'_>, encoding: Encoding, separator: char) -> Seen {
         }
         seen.rows += 1;
         let fields = rows.fields();
+        seen.headed |= seen.rows == 1 && names_columns(&fields);
         if piece == Piece::Record && is_call(&fields) {
             seen.calls += 1;
             if !seen.counts.contains(&fields.len()) {
@@ -249,6 +262,9 @@ impl Format for CdrCsv {
                 "rows are not 16 to 21 columns with start in the 10th, seconds in the 13th and an outcome in the 15th",
             );
         };
+        if seen.headed {
+            return Verdict::refused("the first line names columns of another system; cdr_csv has no header");
+        }
         let date_order = match seen.survey.order() {
             Ok(order) => order,
             Err(message) => return Verdict::Undecided { reason: Reason::DateOrderUnknown, message },

@@ -41,19 +41,31 @@ fn head(bytes: &[u8]) -> Head<'_> {
     Head { bytes: &bytes[..length], complete: length == bytes.len(), name: "fixture" }
 }
 
+fn folder(name: &str) -> Result<PathBuf, Box<dyn Error>> {
+    // Asked when the test runs: several check-outs may share what is built.
+    Ok(Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("fixtures").join(name))
+}
+
+/// The documents of a folder.
+fn documents(folder: &Path) -> Result<Vec<Fixture>, Box<dyn Error>> {
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(folder)? {
+        let path = file?.path();
+        let beside = [".expected.json", ".py"].iter().any(|end| path.to_string_lossy().ends_with(end));
+        if path.is_file() && !beside {
+            found.push(Fixture { bytes: std::fs::read(&path)?, path });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
 fn fixtures() -> Result<Vec<Fixture>, Box<dyn Error>> {
     let mut found = Vec::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/formats");
-    for folder in std::fs::read_dir(root)? {
-        let folder = folder?.path();
-        if !folder.is_dir() {
-            continue;
-        }
-        for file in std::fs::read_dir(folder)? {
-            let path = file?.path();
-            if !path.to_string_lossy().ends_with(".expected.json") {
-                found.push(Fixture { bytes: std::fs::read(&path)?, path });
-            }
+    for format in std::fs::read_dir(folder("formats")?)? {
+        let format = format?.path();
+        if format.is_dir() {
+            found.extend(documents(&format)?);
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -138,35 +150,69 @@ fn assert_in_place(rows: &[(Row, Vec<u8>)], bytes: &[u8]) {
     }
 }
 
+fn every_cut() -> bool {
+    std::env::var_os("CDRD_EVERY_CUT").is_some()
+}
+
+/// Cuts a document at some of its bytes. No row before the cut may change, whether the dialect is that of the whole
+/// document (a file that arrives again, longer) or that of what is left (one that never came whole).
+fn cut_at(fixture: &Fixture, cuts: impl Iterator<Item = usize>) -> Tested {
+    let Some((format, dialect)) = fixture.chosen() else { return Ok(()) };
+    let whole = rows(format, &dialect, fixture.bytes.as_slice())?;
+    assert_in_place(&whole, &fixture.bytes);
+    for cut in cuts {
+        let bytes = &fixture.bytes[..cut];
+        let part = rows(format, &dialect, bytes)?;
+        assert_in_place(&part, bytes);
+        assert_unchanged(fixture, cut, &whole, &part);
+        if cut % 13 != 0 && !every_cut() {
+            continue;
+        }
+        if let Ok((chosen, claim)) = recognise(&head(bytes), None).chosen {
+            assert_eq!(chosen.card().id, format.card().id, "{} cut at {cut}", fixture.path.display());
+            let part = rows(format, &claim.dialect, bytes)?;
+            assert_unchanged(fixture, cut, &whole, &part);
+        }
+    }
+    Ok(())
+}
+
+fn assert_unchanged(fixture: &Fixture, cut: usize, whole: &[(Row, Vec<u8>)], part: &[(Row, Vec<u8>)]) {
+    // A line is complete only with its end, which may be two bytes of two.
+    let ended = |row: &Row| row.position().offset + row.position().length + 4 <= cut as u64;
+    for (before, after) in whole.iter().take_while(|(row, _)| ended(row)).zip(part) {
+        // Whether a summary stands alone is decided by the rows behind it.
+        let alone = matches!(before.0, Row::Skipped { why: Skip::Summary, .. })
+            && matches!(&after.0, Row::Record(record) if record.layout.kind == RowKind::Summary);
+        // How much is passed over behind a break is decided by what follows.
+        let fault = matches!(before.0, Row::Fault(_)) && content(&before.0) == content(&after.0);
+        // The dialect of what is left may be told in other words.
+        let same = before == after || told(&before.0) == told(&after.0);
+        assert!(alone || fault || same, "{} cut at {cut}: {before:?} {after:?}", fixture.path.display());
+    }
+}
+
 #[test]
 fn cutting_a_document_changes_no_row_before_the_cut() -> Tested {
     for fixture in fixtures()? {
-        let Some((format, dialect)) = fixture.chosen() else { continue };
-        let whole = rows(format, &dialect, fixture.bytes.as_slice())?;
-        assert_in_place(&whole, &fixture.bytes);
-        for cut in 0..fixture.bytes.len().min(12_000) {
-            let bytes = &fixture.bytes[..cut];
-            let part = rows(format, &dialect, bytes)?;
-            assert_in_place(&part, bytes);
-            if cut % 13 == 0 {
-                recognise(&head(bytes), None);
-            }
-            // A line is complete only with its end, which may be two bytes of two.
-            let ended = |row: &Row| row.position().offset + row.position().length + 4 <= cut as u64;
-            for (before, after) in whole.iter().take_while(|(row, _)| ended(row)).zip(&part) {
-                // Whether a summary stands alone is decided by the rows behind it.
-                let alone = matches!(before.0, Row::Skipped { why: Skip::Summary, .. })
-                    && matches!(&after.0, Row::Record(record) if record.layout.kind == RowKind::Summary);
-                // How much is passed over behind a break is decided by what follows.
-                let fault = matches!(before.0, Row::Fault(_)) && content(&before.0) == content(&after.0);
-                assert!(
-                    alone || fault || before == after,
-                    "{} cut at {cut}: {before:?} {after:?}",
-                    fixture.path.display()
-                );
-            }
+        cut_at(&fixture, 0..fixture.bytes.len())?;
+    }
+    Ok(())
+}
+
+/// The large ones: every so many bytes on each change, at every byte in `tests/soak`, in a release build.
+#[test]
+fn cutting_a_large_document_changes_no_row_before_the_cut() -> Tested {
+    let step = if every_cut() { 1 } else { 1009 };
+    let mut cut = 0;
+    for name in ["sixty", "tour"] {
+        for fixture in documents(&folder(name)?)? {
+            assert!(fixture.chosen().is_some(), "{}", fixture.path.display());
+            cut_at(&fixture, (0..fixture.bytes.len()).step_by(step))?;
+            cut += 1;
         }
     }
+    assert!(cut > 20, "fixtures are missing");
     Ok(())
 }
 

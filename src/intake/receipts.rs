@@ -102,7 +102,7 @@ async fn write_batch(connection: &mut SqliteConnection, batch: &Batch) -> Result
 
 async fn write_arrival(connection: &mut SqliteConnection, arrival: &Arrival) -> Result<bool, sqlx::Error> {
     let repeat_of = match &arrival.content_hash {
-        Some(hash) => seen::earlier(connection, key(&arrival.delivery), hash).await?,
+        Some(hash) => seen::earlier(connection, key(&arrival.delivery), hash, true).await?,
         None => None,
     };
     insert(connection, arrival, "waiting", repeat_of.as_deref()).await?;

@@ -22,6 +22,8 @@ pub struct Retirement {
     pub original: Option<SealedOriginal>,
     /// BLAKE3 of the body, where reading it told.
     pub content_hash: Option<[u8; 32]>,
+    /// Hash and size of each document inside it that was read to its end; empty where the body is the document.
+    pub documents: Vec<([u8; 32], u64)>,
     /// Whether it ended without any rejection, so that the same bytes need not be read again.
     pub clean: bool,
     /// When.
@@ -33,6 +35,7 @@ struct Ending {
     id: DeliveryId,
     row: Row,
     hash: Option<[u8; 32]>,
+    documents: Vec<([u8; 32], u64)>,
     clean: bool,
     /// Whether its own bytes were read; a repeat was only compared.
     was_read: bool,
@@ -140,7 +143,8 @@ impl Intake {
             },
             Some(body) => Leaves::File(body),
         };
-        Ok(Some(Ending { id, row, hash, clean: retirement.clean, was_read, at: retirement.at, leaves }))
+        let Retirement { documents, clean, at, .. } = retirement;
+        Ok(Some(Ending { id, row, hash, documents, clean, was_read, at, leaves }))
     }
 
     /// Writes the original from the body.
@@ -188,9 +192,13 @@ async fn forget(
     for ending in endings {
         let row = &ending.row;
         // What a repeat repeats stays noted under the first delivery, which has the original.
-        if let Some(hash) = ending.hash.filter(|_| ending.clean && ending.was_read) {
+        if ending.clean && ending.was_read {
+            let document = |&(hash, bytes): &_| seen::Ended { hash, bytes, whole: false };
             let bytes = row.bytes.cast_unsigned();
-            seen::note(&mut transaction, row.key(), &hash, bytes, ending.id, ending.at).await?;
+            let body = ending.hash.map(|hash| seen::Ended { hash, bytes, whole: true });
+            for ended in ending.documents.iter().map(document).chain(body) {
+                seen::note(&mut transaction, row.key(), ended, ending.id, ending.at).await?;
+            }
         }
         match &ending.leaves {
             Leaves::Nothing => {}

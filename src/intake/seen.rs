@@ -1,9 +1,11 @@
-//! Bytes that ended well before, under the same configuration: they need not be read again.
+//! Bytes that ended well before, under the same configuration: they need not be read again. The door asks for whole
+//! bodies, the pipeline for documents in them.
 //!
 //! Decides only what may be left unread; that nothing is counted twice is decided by the store's unique index.
 
 use super::spool::moment;
-use crate::record::delivery::DeliveryId;
+use super::{Intake, IntakeError};
+use crate::record::delivery::{DeliveryId, Spooled};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
@@ -17,15 +19,64 @@ pub(super) struct Key<'a> {
     pub reading: &'a [u8],
 }
 
+/// Bytes that ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub hash: [u8; 32],
+    pub bytes: u64,
+    /// A body; otherwise a document of one.
+    pub whole: bool,
+}
+
+impl Intake {
+    /// The earlier delivery in which these bytes, a document of this one, ended well under the same reading: alone or
+    /// in an archive.
+    pub fn document_seen(
+        &self,
+        spooled: &Spooled,
+        content_hash: &[u8; 32],
+    ) -> Result<Option<DeliveryId>, IntakeError> {
+        let found: Option<String> = self.block_on(async {
+            let mut connection = self.0.pool.acquire().await?;
+            earlier(&mut connection, key_of(spooled), content_hash, false).await
+        })?;
+        // An id that cannot be read only costs reading the document.
+        Ok(found.and_then(|id| id.parse().ok()))
+    }
+
+    /// Whether a document of this size, or of unknown size, may have been seen from where this delivery came, so that
+    /// hashing it before it is read can tell something.
+    pub fn may_be_seen(&self, spooled: &Spooled, bytes: Option<u64>) -> Result<bool, IntakeError> {
+        self.block_on(async {
+            let mut connection = self.0.pool.acquire().await?;
+            match bytes {
+                Some(bytes) => size_known(&mut connection, bytes).await,
+                None => anything_known(&mut connection, key_of(spooled)).await,
+            }
+        })
+    }
+}
+
+fn key_of(spooled: &Spooled) -> Key<'_> {
+    Key {
+        origin: &spooled.origin,
+        source: &spooled.source,
+        account: spooled.account.as_deref(),
+        pinned_format: spooled.pinned_format.as_deref(),
+        reading: &spooled.reading,
+    }
+}
+
 /// The earlier delivery of these bytes, if it ended without a rejection under the same reading.
 pub(super) async fn earlier(
     connection: &mut SqliteConnection,
     key: Key<'_>,
     content_hash: &[u8; 32],
+    whole: bool,
 ) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT delivery_id FROM seen WHERE origin = ? AND source = ? AND account = ? AND pinned_format = ?
-         AND content_hash = ? AND reading = ?",
+         AND content_hash = ? AND reading = ? AND whole >= ?",
     )
     .bind(key.origin)
     .bind(key.source)
@@ -33,6 +84,7 @@ pub(super) async fn earlier(
     .bind(key.pinned_format.unwrap_or_default())
     .bind(content_hash.as_slice())
     .bind(key.reading)
+    .bind(whole)
     .fetch_optional(connection)
     .await
 }
@@ -45,30 +97,40 @@ pub(super) async fn size_known(connection: &mut SqliteConnection, bytes: u64) ->
         .await
 }
 
+/// Whether anything was seen from there.
+async fn anything_known(connection: &mut SqliteConnection, key: Key<'_>) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM seen WHERE origin = ? AND source = ?)")
+        .bind(key.origin)
+        .bind(key.source)
+        .fetch_one(connection)
+        .await
+}
+
 /// Notes that these bytes ended well.
 pub(super) async fn note(
     connection: &mut SqliteConnection,
     key: Key<'_>,
-    content_hash: &[u8; 32],
-    bytes: u64,
+    ended: Ended,
     id: DeliveryId,
     at: Timestamp,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO seen (origin, source, account, pinned_format, content_hash, bytes, reading, delivery_id, seen_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "INSERT INTO seen (origin, source, account, pinned_format, content_hash, bytes, reading, delivery_id, seen_at,
+             whole)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT DO UPDATE SET reading = excluded.reading, delivery_id = excluded.delivery_id,
-             seen_at = excluded.seen_at",
+             seen_at = excluded.seen_at, whole = excluded.whole",
     )
     .bind(key.origin)
     .bind(key.source)
     .bind(key.account.unwrap_or_default())
     .bind(key.pinned_format.unwrap_or_default())
-    .bind(content_hash.as_slice())
-    .bind(bytes.cast_signed())
+    .bind(ended.hash.as_slice())
+    .bind(ended.bytes.cast_signed())
     .bind(key.reading)
     .bind(id.to_string())
     .bind(moment(at))
+    .bind(ended.whole)
     .execute(connection)
     .await?;
     Ok(())

@@ -115,6 +115,7 @@ fn read_and_retire(intake: &Intake, claimed: &Claimed, clean: bool) -> Tested {
     let retirement = Retirement {
         original: Some(writer.finish()?),
         content_hash: Some(*blake3::hash(&body).as_bytes()),
+        documents: Vec::new(),
         clean,
         at: Timestamp::now(),
     };
@@ -122,7 +123,13 @@ fn read_and_retire(intake: &Intake, claimed: &Claimed, clean: bool) -> Tested {
 }
 
 fn nothing() -> Retirement {
-    Retirement { original: None, content_hash: None, clean: true, at: Timestamp::now() }
+    Retirement {
+        original: None,
+        content_hash: None,
+        documents: Vec::new(),
+        clean: true,
+        at: Timestamp::now(),
+    }
 }
 
 fn original(intake: &Intake, id: DeliveryId) -> Result<Vec<u8>, Box<dyn Error>> {

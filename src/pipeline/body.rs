@@ -4,7 +4,7 @@
 //! nothing may need the body but retiring.
 
 use super::document::{self, Context, Step};
-use super::{Pipeline, PipelineError, Progress};
+use super::{Pipeline, PipelineError, Progress, repeats};
 use crate::intake::{OriginalWriter, SealedOriginal};
 use crate::record::delivery::{Spooled, SpooledBody};
 use crate::record::port::{Scratch, ScratchFile};
@@ -21,6 +21,8 @@ pub(super) struct BodyRead {
     pub content_hash: [u8; 32],
     pub bytes: u64,
     pub original: SealedOriginal,
+    /// Hash and size of each document of an archive that was read to its end.
+    pub documents: Vec<([u8; 32], u64)>,
 }
 
 /// Reads the body; `None` when the file changed under the reader and must be read again.
@@ -67,7 +69,8 @@ fn read_archive(
         copy.take(&buffer[..read]).map_err(failed)?;
     }
     body.seek(SeekFrom::Start(0)).map_err(failed)?;
-    let done = copy.seal()?;
+    let mut done = copy.seal()?;
+    let repeats = repeats::in_archive(context, body)?;
     let scratch = ScratchFolder(context.pipeline.parts.scratch.clone());
     let mut number = 0;
     let mut unchanged = true;
@@ -76,11 +79,16 @@ fn read_archive(
         let before_last = || unchanged_since(context);
         let step = match found {
             Found::Document { path, reader, .. } => {
-                document::read(context, number, path, reader, &mut || before_last().map(|same| (same, None)))?
+                let repeat = repeats.get(&number).copied();
+                let mut before_last = || before_last().map(|same| (same, None));
+                document::read(context, number, path, reader, repeat, &mut before_last)?
             }
             Found::Rejected(path, rejection) => document::reject(context, number, path, rejection)?,
         };
-        unchanged &= step == Step::Done;
+        if let Step::Read(hash, bytes) = step {
+            done.documents.push((hash, bytes));
+        }
+        unchanged &= step != Step::Changed;
         if unchanged { Ok(()) } else { Err(PipelineError::Stopping) }
     };
     let limits = &context.pipeline.parts.limits;
@@ -123,8 +131,9 @@ fn read_plain(
         }
         Ok((unchanged, hash))
     };
-    let step = document::read(context, 1, "", &mut tee, &mut before_last)?;
-    Ok(if step == Step::Done { sealed.into_inner() } else { None })
+    let repeat = repeats::plain(context)?;
+    let step = document::read(context, 1, "", &mut tee, repeat, &mut before_last)?;
+    Ok(if step == Step::Changed { None } else { sealed.into_inner() })
 }
 
 /// Whether the file still is what it was when reading began.
@@ -156,7 +165,8 @@ impl Copy {
     fn seal(self) -> Result<BodyRead, PipelineError> {
         let original = self.original.finish()?;
         crate::crash_point::reached("original-sealed");
-        Ok(BodyRead { content_hash: *self.hasher.finalize().as_bytes(), bytes: self.bytes, original })
+        let content_hash = *self.hasher.finalize().as_bytes();
+        Ok(BodyRead { content_hash, bytes: self.bytes, original, documents: Vec::new() })
     }
 }
 

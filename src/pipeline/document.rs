@@ -7,14 +7,14 @@ use super::body::{ScratchFolder, read_up_to};
 use super::{Pipeline, PipelineError, journal};
 use crate::dedup::Identifier;
 use crate::formats::{self, Head, Row, RowReader};
-use crate::intake::Look;
+use crate::intake::{Intake, Look};
 use crate::normalise::ClockWatch;
 use crate::record::delivery::Spooled;
 use crate::record::document::ZoneRule;
 use crate::record::outcome::{Rejection, VERBATIM_CAP};
 use crate::record::port::Derive;
 use crate::record::raw::Position;
-use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Opened, Pending, StoreError};
+use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Opened, Pending, Repeat, StoreError};
 use crate::unpack;
 use std::collections::VecDeque;
 use std::io::{Cursor, Read};
@@ -43,10 +43,31 @@ pub(super) struct Context<'p> {
     pub stop: &'p AtomicBool,
 }
 
+impl Context<'_> {
+    /// The door.
+    pub fn intake(&self) -> &Intake {
+        &self.pipeline.parts.intake
+    }
+
+    fn start(&self, number: u32, path: &str) -> DocumentStart {
+        DocumentStart {
+            delivery: self.spooled.id,
+            number,
+            path: path.to_owned(),
+            format: None,
+            dialect: None,
+            claim: self.pipeline.parts.claim.clone(),
+            repeat: None,
+        }
+    }
+}
+
 /// How a document was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Its last chunk is committed.
+    /// It was read and its last chunk is committed: the hash and size of its unpacked bytes.
+    Read([u8; 32], u64),
+    /// Nothing was to be read: rejected, empty, seen before, or done before a restart.
     Done,
     /// The body changed under the reader; nothing of the last chunk was committed.
     Changed,
@@ -62,9 +83,16 @@ pub(super) fn read(
     number: u32,
     path: &str,
     reader: &mut dyn Read,
+    repeat: Option<Repeat>,
     before_last: &mut BeforeLast<'_>,
 ) -> Result<Step, PipelineError> {
-    let mut reader = Watched { inner: reader, hasher: blake3::Hasher::new() };
+    if repeat.is_some() {
+        let start = DocumentStart { repeat, ..context.start(number, path) };
+        if context.pipeline.parts.store.open_document(&start)?.done {
+            return without_rows(before_last);
+        }
+    }
+    let mut reader = Watched { inner: reader, hasher: blake3::Hasher::new(), bytes: 0 };
     let mut head = vec![0; HEAD];
     let length = match read_up_to(&mut reader, &mut head) {
         Ok(length) => length,
@@ -75,8 +103,7 @@ pub(super) fn read(
     };
     if length == 0 {
         // Zero bytes are no document: senders probe with an empty file (CUCM does, before its first delivery).
-        let (unchanged, _) = before_last()?;
-        return Ok(if unchanged { Step::Done } else { Step::Changed });
+        return without_rows(before_last);
     }
     head.truncate(length);
     let name = if path.is_empty() { context.spooled.name.as_str() } else { path };
@@ -90,17 +117,13 @@ pub(super) fn read(
         claim.dialect.zone = ZoneRule::Named(zone.clone());
     }
     let start = DocumentStart {
-        delivery: context.spooled.id,
-        number,
-        path: path.to_owned(),
         format: Some(format.card().id.to_owned()),
         dialect: Some(claim.dialect.clone()),
-        claim: context.pipeline.parts.claim.clone(),
+        ..context.start(number, path)
     };
     let opened = open(context, &start)?;
     if opened.done {
-        let (unchanged, _) = before_last()?;
-        return Ok(if unchanged { Step::Done } else { Step::Changed });
+        return without_rows(before_last);
     }
     let input = Cursor::new(head).chain(&mut reader);
     let mut rows = format.open(&claim.dialect, Box::new(input));
@@ -110,7 +133,12 @@ pub(super) fn read(
     if let Some(rejection) = broken_off {
         committer.push(ChunkRow::Rejected(Box::new(rejection)))?;
     }
-    committer.finish(before_last, &reader)
+    committer.finish(before_last, &mut reader)
+}
+
+fn without_rows(before_last: &mut BeforeLast<'_>) -> Result<Step, PipelineError> {
+    let (unchanged, _) = before_last()?;
+    Ok(if unchanged { Step::Done } else { Step::Changed })
 }
 
 /// Notes a document that could not be entered at all.
@@ -130,14 +158,7 @@ fn reject_after(
     rejection: Rejection,
     before_last: &mut BeforeLast<'_>,
 ) -> Result<Step, PipelineError> {
-    let start = DocumentStart {
-        delivery: context.spooled.id,
-        number,
-        path: path.to_owned(),
-        format: None,
-        dialect: None,
-        claim: context.pipeline.parts.claim.clone(),
-    };
+    let start = context.start(number, path);
     let opened = open(context, &start)?;
     let (unchanged, content_hash) = before_last()?;
     if !unchanged {
@@ -321,18 +342,23 @@ impl<'c, 'p> Committer<'c, 'p> {
     fn finish(
         mut self,
         before_last: &mut BeforeLast<'_>,
-        reader: &Watched<'_>,
+        reader: &mut Watched<'_>,
     ) -> Result<Step, PipelineError> {
+        // A parser may stop early; the document is known by all of its bytes.
+        match std::io::copy(reader, &mut std::io::sink()) {
+            Err(error) if broken(&error).is_none() => return Err(body_failed(self.context, error)),
+            _ => {}
+        }
         let (unchanged, body_hash) = before_last()?;
         if !unchanged {
             self.drain()?;
             return Ok(Step::Changed);
         }
-        let content_hash = Some(body_hash.unwrap_or_else(|| *reader.hasher.finalize().as_bytes()));
-        self.hand_over(Some(DocumentEnd { rejected: false, content_hash }))?;
+        let content_hash = body_hash.unwrap_or_else(|| *reader.hasher.finalize().as_bytes());
+        self.hand_over(Some(DocumentEnd { rejected: false, content_hash: Some(content_hash) }))?;
         self.drain()?;
         self.report_clock()?;
-        Ok(Step::Done)
+        Ok(Step::Read(content_hash, reader.bytes))
     }
 
     /// Says once, loudly, that an origin's zone or clock disagrees with the ids in its own records; takes it back when
@@ -365,16 +391,18 @@ fn size_of_row(row: &ChunkRow) -> usize {
     }
 }
 
-/// The document's bytes with their hash.
+/// The document's bytes with their hash and number.
 struct Watched<'r> {
     inner: &'r mut dyn Read,
     hasher: blake3::Hasher,
+    bytes: u64,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..read]);
+        self.bytes += read as u64;
         Ok(read)
     }
 }
@@ -391,6 +419,6 @@ pub(super) fn broken(error: &std::io::Error) -> Option<Rejection> {
     })
 }
 
-fn body_failed(context: &Context<'_>, cause: std::io::Error) -> PipelineError {
+pub(super) fn body_failed(context: &Context<'_>, cause: std::io::Error) -> PipelineError {
     PipelineError::Body { delivery: context.spooled.id.to_string(), cause }
 }

@@ -96,7 +96,7 @@ pub struct DeliveryEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliverySummary {
     /// State as given, else: `Rejected` when every document was rejected whole, `DoneWithRejects` when a document or
-    /// row was, `Empty` when there was no row at all, `Done`.
+    /// row was, `Repeated` when every document was seen before, `Empty` when there was no row at all, `Done`.
     pub state: DeliveryState,
     /// Sums over the latest runs of its documents.
     pub counts: Counts,
@@ -149,6 +149,18 @@ pub struct DocumentStart {
     pub dialect: Option<Dialect>,
     /// ULID of this process's start: an older process's chunks no longer pass the fence.
     pub claim: String,
+    /// The same bytes as an earlier document's: if that one ended well in this store and nothing of this one is
+    /// committed, it is noted as repeated, and done.
+    pub repeat: Option<Repeat>,
+}
+
+/// An earlier delivery in which a document was read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeat {
+    /// The earlier delivery.
+    pub of: DeliveryId,
+    /// BLAKE3 of the document's unpacked bytes.
+    pub content_hash: [u8; 32],
 }
 
 /// Where a document stands.

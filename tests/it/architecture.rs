@@ -121,7 +121,7 @@ const fn with<const N: usize, const M: usize>(
 
 #[test]
 fn src_keeps_the_import_rules() -> std::io::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = crate::site::repository("src");
     let mut files = Vec::new();
     read_folder(&root, &root, &mut files)?;
     assert!(files.iter().any(|file| file.name == "lib.rs"), "no lib.rs below {}", root.display());

@@ -231,7 +231,7 @@ fn check_says_what_it_found_and_exits_2_on_faults() -> Tested {
 #[test]
 fn explain_shows_each_field_beside_the_columns_that_it_becomes() -> Tested {
     let folder = place(false)?;
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tour/Master.csv");
+    let file = crate::site::repository("fixtures/tour/Master.csv");
     let output = cdrd(folder.path(), &["explain", "--rows", "1", &file.display().to_string()])?;
     assert_eq!(output.status.code(), Some(3), "one row would be rejected");
     let said = String::from_utf8(output.stdout)?;
@@ -256,7 +256,7 @@ fn explain_shows_each_field_beside_the_columns_that_it_becomes() -> Tested {
 #[test]
 fn the_zone_of_an_auto_origin_is_the_hosts_at_first_start() -> Tested {
     let folder = place(false)?;
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tour");
+    let fixtures = crate::site::repository("fixtures/tour");
     for (file, zone, code) in [("ucm-export.csv", "Europe/Berlin", 0), ("Master.csv", "America/New_York", 3)]
     {
         let output = Command::new(env!("CARGO_BIN_EXE_cdrd"))

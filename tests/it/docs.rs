@@ -42,7 +42,7 @@ fn messages_and_documents_name_only_commands_that_exist() -> Result<(), Box<dyn 
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert!(commands.contains(&"import"), "{help}");
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let repository = crate::site::repository("");
     let mut all = vec![(PathBuf::from("README.md"), include_str!("../../README.md").to_owned())];
     for folder in ["src", "docs", "systemd"] {
         all.extend(texts(&repository.join(folder))?);

@@ -1,9 +1,8 @@
 //! Names and contents that try to break out, to hang or to fill memory. Each gets a clear end; nothing else suffers.
 
-use crate::site::{Site, files_below};
+use crate::site::{Site, files_below, gzip_of, zip_of};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 
 const GOOD: &str = "\"\",\"0301234567\",\"201\",\"from-trunk\",\"\"\"A\"\" <0301234567>\",\"PJSIP/trunk-1\",\
@@ -12,21 +11,6 @@ const GOOD: &str = "\"\",\"0301234567\",\"201\",\"from-trunk\",\"\"\"A\"\" <0301
 
 fn good(call: u32) -> String {
     GOOD.replace("1741600800.1", &format!("1741600800.{call}"))
-}
-
-fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, bytes) in entries {
-        archive.start_file(*name, zip::write::SimpleFileOptions::default()).expect("an archive in memory");
-        archive.write_all(bytes).expect("an archive in memory");
-    }
-    archive.finish().expect("an archive in memory").into_inner()
-}
-
-fn gzip_of(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    packed.write_all(bytes).expect("in memory");
-    packed.finish().expect("in memory")
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod docs;
 mod hostile;
 mod not_cdrs;
 mod operator;
+mod repeats;
 mod site;
 mod sixty;
 mod tour;

@@ -2,10 +2,9 @@
 
 use crate::site::{Site, files_below};
 use std::fs;
-use std::path::Path;
 
 fn strangers() -> Vec<std::path::PathBuf> {
-    let mut files = files_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/not-cdr"));
+    let mut files = files_below(&crate::site::repository("fixtures/not-cdr"));
     files.sort();
     files
 }

@@ -1,30 +1,12 @@
 //! What operators do to a running site, and what happens to it: zones corrected, databases lost or locked, origins
 //! taken away, folders closed, files written while they are read.
 
-use crate::site::{CDRD, Site, files_below};
-use std::fmt::Write as _;
+use crate::site::{CDRD, Site, asterisk_rows as rows, files_below};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// Rows of an Asterisk `Master.csv`, one leg each.
-fn rows(calls: std::ops::Range<u32>) -> String {
-    let mut text = String::new();
-    for call in calls {
-        let (hour, minute, second) = (10 + call / 3600, call / 60 % 60, call % 60);
-        let start = format!("2025-03-10 {hour:02}:{minute:02}:{second:02}");
-        let _ = writeln!(
-            text,
-            "\"\",\"0301234567\",\"201\",\"from-trunk\",\"\"\"A\"\" <0301234567>\",\"PJSIP/trunk-{call:08x}\",\
-             \"PJSIP/201-{call:08x}\",\"Dial\",\"PJSIP/201,20\",\"{start}\",\"{start}\",\"{start}\",9,9,\"ANSWERED\",\
-             \"DOCUMENTATION\",\"pbx-{}.{call}\",\"\"",
-            1_741_600_800 + call
-        );
-    }
-    text
-}
 
 fn rewrite_config(site: &Site, from: &str, to: &str) {
     let path = site.path("config.toml");

@@ -1,12 +1,20 @@
 //! A site of its own for a test: configuration, inbox, state, and the real binary to run on them.
 
+use std::fmt::Write as _;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The program under test.
 pub const CDRD: &str = env!("CARGO_BIN_EXE_cdrd");
+
+/// A file or folder of the repository. Asked when the test runs: several check-outs may share what is built.
+pub fn repository(name: &str) -> PathBuf {
+    let root = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it for tests");
+    PathBuf::from(root).join(name)
+}
 
 /// A temporary folder with `config.toml`, `inbox/` and `var/`.
 pub struct Site {
@@ -198,4 +206,38 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
         }
     }
     files
+}
+
+/// Rows of an Asterisk `Master.csv`, one leg each.
+pub fn asterisk_rows(calls: std::ops::Range<u32>) -> String {
+    let mut text = String::new();
+    for call in calls {
+        let (hour, minute, second) = (10 + call / 3600, call / 60 % 60, call % 60);
+        let start = format!("2025-03-10 {hour:02}:{minute:02}:{second:02}");
+        let _ = writeln!(
+            text,
+            "\"\",\"0301234567\",\"201\",\"from-trunk\",\"\"\"A\"\" <0301234567>\",\"PJSIP/trunk-{call:08x}\",\
+             \"PJSIP/201-{call:08x}\",\"Dial\",\"PJSIP/201,20\",\"{start}\",\"{start}\",\"{start}\",9,9,\"ANSWERED\",\
+             \"DOCUMENTATION\",\"pbx-{}.{call}\",\"\"",
+            1_741_600_800 + call
+        );
+    }
+    text
+}
+
+/// A zip of these entries.
+pub fn zip_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in entries {
+        archive.start_file(*name, zip::write::SimpleFileOptions::default()).expect("an archive in memory");
+        archive.write_all(bytes).expect("an archive in memory");
+    }
+    archive.finish().expect("an archive in memory").into_inner()
+}
+
+/// Packed by gzip.
+pub fn gzip_of(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(bytes).expect("in memory");
+    packed.finish().expect("in memory")
 }

@@ -5,11 +5,11 @@ use crate::site::Site;
 use serde_json::{Map, Value};
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sixty").join(name)
+    crate::site::repository("fixtures/sixty").join(name)
 }
 
 fn bytes(name: &str) -> Vec<u8> {

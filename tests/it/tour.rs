@@ -107,7 +107,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 
 #[test]
 fn every_step_of_the_readmes_tour_does_what_it_says() -> Tested {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let repository = crate::site::repository("");
     let folder = TempDir::new()?;
     std::fs::copy(repository.join("config.toml"), folder.path().join("config.toml"))?;
     copy(&repository.join("fixtures/tour"), &folder.path().join("fixtures/tour"))?;
@@ -147,7 +147,7 @@ fn every_step_of_the_readmes_tour_does_what_it_says() -> Tested {
 fn the_readme_names_the_two_commands_and_only_files_that_exist() {
     assert!(README.contains("\n    cargo run --release -- run "));
     assert!(README.contains("\n    tests/run "));
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let repository = crate::site::repository("");
     let links: Vec<&str> = README.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
     assert!(links.len() > 5);
     for link in links {

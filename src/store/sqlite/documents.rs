@@ -114,13 +114,35 @@ pub fn start_delivery(
             Value::Text(DeliveryState::Reading.word()),
         ],
     )?;
-    let Some(earlier) = repeat_of else { return Ok(false) };
-    let ended = "SELECT 1 FROM delivery WHERE id = ?1 AND state IN ('done', 'empty')";
-    Ok(db.one(ended, &[Value::Text(&earlier.to_string())], |_| ())?.is_some())
+    repeat_of.map_or(Ok(false), |earlier| ended_well(db, earlier, delivery.id))
 }
 
-/// Adopts the latest run of a document, or begins the first.
+/// Whether this store has all of the earlier delivery, for the origin of this one: the spool may be younger or older
+/// than the database, if one of them came from a backup, and another PBX may have taken the name of an origin that was
+/// renamed. A delivery is repeated itself when all its documents were.
+fn ended_well(db: &mut Database<'_>, earlier: DeliveryId, this: DeliveryId) -> Result<bool, Fault> {
+    let ended = "SELECT 1 FROM delivery WHERE id = ?1 AND state IN ('done', 'empty', 'repeated')
+                    AND origin = (SELECT origin FROM delivery WHERE id = ?2)";
+    let ids = [earlier, this].map(|id| id.to_string());
+    Ok(db.one(ended, &[Value::Text(&ids[0]), Value::Text(&ids[1])], |_| ())?.is_some())
+}
+
+/// Adopts the latest run of a document, or begins the first; ends it if its bytes were seen before.
 pub fn open(db: &mut Database<'_>, document: &DocumentStart) -> Result<Opened, Fault> {
+    let opened = adopt(db, document)?;
+    let untouched = !opened.done && opened.next_row == 1;
+    let Some(repeat) = document.repeat.filter(|_| untouched) else { return Ok(opened) };
+    if !ended_well(db, repeat.of, document.delivery)? {
+        return Ok(opened);
+    }
+    db.run(
+        "UPDATE document SET state = 'repeated', content_hash = ?2 WHERE id = ?1",
+        &[Value::Int(opened.document), Value::Blob(&repeat.content_hash)],
+    )?;
+    Ok(Opened { done: true, ..opened })
+}
+
+fn adopt(db: &mut Database<'_>, document: &DocumentStart) -> Result<Opened, Fault> {
     let delivery = document.delivery.to_string();
     let dialect = document.dialect.as_ref().map(serde_json::to_string).transpose();
     let dialect = dialect.map_err(|error| Fault::Damaged(error.to_string()))?;
@@ -311,18 +333,30 @@ pub fn finish_delivery(
     let id = id.to_string();
     let sum = "SELECT coalesce(sum(rows_read), 0), coalesce(sum(stored), 0), coalesce(sum(duplicate), 0),
                       coalesce(sum(amended), 0), coalesce(sum(rejected), 0), coalesce(sum(skipped), 0),
-                      coalesce(sum(held), 0), count(*), coalesce(sum(state = 'rejected'), 0)
+                      coalesce(sum(held), 0), count(*), coalesce(sum(state = 'rejected'), 0),
+                      coalesce(sum(state = 'repeated'), 0)
                  FROM document WHERE delivery_id = ?1 AND state <> 'superseded'";
     let sums = db.one(sum, &[Value::Text(&id)], |row| {
-        [0, 1, 2, 3, 4, 5, 6, 7, 8].map(|column| row.unsigned(column))
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|column| row.unsigned(column))
     })?;
-    let [rows_read, stored, duplicate, amended, rejected, skipped, held, documents, rejected_documents] =
-        sums.unwrap_or_default();
+    let [
+        rows_read,
+        stored,
+        duplicate,
+        amended,
+        rejected,
+        skipped,
+        held,
+        documents,
+        rejected_documents,
+        repeated,
+    ] = sums.unwrap_or_default();
     let counts = Counts { rows_read, stored, duplicate, amended, rejected, skipped, held };
     let state = end.state.unwrap_or(match counts {
         _ if documents > 0 && documents == rejected_documents => DeliveryState::Rejected,
         Counts { rejected: 1.., .. } => DeliveryState::DoneWithRejects,
         _ if rejected_documents > 0 => DeliveryState::DoneWithRejects,
+        _ if documents > 0 && documents == repeated => DeliveryState::Repeated,
         Counts { rows_read: 0, .. } => DeliveryState::Empty,
         _ => DeliveryState::Done,
     });

@@ -13,7 +13,7 @@ use crate::record::raw::RawRecord;
 use crate::store::conformance::{ComparableRow, Document, Subject, Toy, compare, documents};
 use crate::store::{
     Chunk, ChunkRow, Commit, Committed, DeliveryEnd, DeliveryStart, DeliveryState, DocumentEnd,
-    DocumentStart, Opened, OriginStart, StoreError,
+    DocumentStart, Opened, OriginStart, Repeat, StoreError,
 };
 use proptest::prelude::*;
 use sqlx::sqlite::SqliteSynchronous;
@@ -28,6 +28,10 @@ struct Bench<D = Toy> {
     deliveries: u128,
     folder: tempfile::TempDir,
     runtime: Runtime,
+}
+
+fn origin_named(name: &str) -> OriginStart {
+    OriginStart { name: name.to_owned(), time_zone: "UTC".to_owned(), ..OriginStart::default() }
 }
 
 impl Bench {
@@ -48,9 +52,7 @@ impl<D: Derive + 'static> Bench<D> {
             SqliteSynchronous::Off,
         );
         let store = store.expect("a new database opens");
-        let origin =
-            OriginStart { name: "pbx".to_owned(), time_zone: "UTC".to_owned(), ..OriginStart::default() };
-        store.origin(&origin).expect("a new origin");
+        store.origin(&origin_named("pbx")).expect("a new origin");
         Self { store, derive, deliveries: 0, folder, runtime }
     }
 
@@ -81,6 +83,15 @@ impl<D: Derive + 'static> Bench<D> {
     }
 
     fn document(&self, delivery: DeliveryId, claim: &str) -> Result<Opened, StoreError> {
+        self.repeated(delivery, claim, None)
+    }
+
+    fn repeated(
+        &self,
+        delivery: DeliveryId,
+        claim: &str,
+        repeat: Option<Repeat>,
+    ) -> Result<Opened, StoreError> {
         self.store.open_document(&DocumentStart {
             delivery,
             number: 1,
@@ -88,6 +99,7 @@ impl<D: Derive + 'static> Bench<D> {
             format: None,
             dialect: None,
             claim: claim.to_owned(),
+            repeat,
         })
     }
 
@@ -281,6 +293,36 @@ fn a_document_is_resumed_after_a_restart_and_done_once() -> Result<(), StoreErro
 }
 
 #[test]
+fn a_document_is_repeated_only_if_the_earlier_one_ended_well_here() -> Result<(), StoreError> {
+    let mut bench = Bench::new();
+    let (earlier, later) = (bench.delivery("folder")?, bench.delivery("folder")?);
+    let repeat = Some(Repeat { of: earlier, content_hash: [7; 32] });
+    let first = bench.document(earlier, "me")?.document;
+    bench.store.commit(chunk(first, 1, calls(&bench, 0..2), true)).wait()?;
+    let second = bench.repeated(later, "me", repeat)?;
+    assert!(!second.done, "the earlier delivery has not ended");
+    let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
+    assert_eq!(bench.store.finish_delivery(earlier, &end)?.state, DeliveryState::Done);
+    let opened = bench.repeated(later, "me", repeat)?;
+    assert_eq!(opened, Opened { done: true, ..second });
+    let late = bench.store.commit(chunk(second.document, 1, calls(&bench, 2..3), true)).wait();
+    assert_eq!(late, Err(StoreError::FenceLost), "it takes no rows");
+    let summary = bench.store.finish_delivery(later, &end)?;
+    assert_eq!((summary.state, summary.counts.rows_read), (DeliveryState::Repeated, 0));
+
+    let begun = bench.delivery("folder")?;
+    let document = bench.document(begun, "me")?.document;
+    bench.store.commit(chunk(document, 1, calls(&bench, 2..3), false)).wait()?;
+    assert!(!bench.repeated(begun, "me", repeat)?.done, "rows of it are stored: it is read to its end");
+
+    bench.store.origin(&OriginStart { formerly: Some("pbx".into()), ..origin_named("hq") })?;
+    bench.store.origin(&origin_named("pbx"))?;
+    let stranger = bench.delivery("folder")?;
+    assert!(!bench.repeated(stranger, "me", repeat)?.done, "another PBX has taken the name");
+    Ok(())
+}
+
+#[test]
 fn a_chunk_at_fault_is_taken_back_alone() -> Result<(), StoreError> {
     let mut bench = Bench::new();
     let (good, bad) = (bench.delivery("folder")?, bench.delivery("folder")?);
@@ -467,9 +509,7 @@ fn an_origin_keeps_its_key_under_a_new_name() -> Result<(), StoreError> {
         assert_eq!((row.key.as_str(), row.time_zone.as_str()), ("pbx", "UTC"));
     }
     assert_eq!(bench.look("SELECT origin, change_seq FROM cdr", 2), [["hq", "2"]]);
-    let reborn =
-        OriginStart { name: "pbx".to_owned(), time_zone: "UTC".to_owned(), ..OriginStart::default() };
-    assert_eq!(bench.store.origin(&reborn)?.key, "pbx#2");
+    assert_eq!(bench.store.origin(&origin_named("pbx"))?.key, "pbx#2");
     assert_eq!(bench.store.rederive("hq", "UTC")?, 1, "the tenant is new");
     assert_eq!(bench.look("SELECT tenant FROM cdr", 1), [["acme"]]);
     assert!(bench.store.clock_fault("hq", "an hour off")?);
