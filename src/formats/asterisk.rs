@@ -233,9 +233,12 @@ fn look(head: &Head<'_>, encoding: Encoding, separator: char) -> Seen {
             continue;
         }
         seen.rows += 1;
+        if piece != Piece::Record {
+            continue;
+        }
         let fields = rows.fields();
         seen.headed |= seen.rows == 1 && names_columns(&fields);
-        if piece == Piece::Record && is_call(&fields) {
+        if is_call(&fields) {
             seen.calls += 1;
             if !seen.counts.contains(&fields.len()) {
                 seen.counts.push(fields.len());

@@ -5,7 +5,7 @@
 pub mod delimited;
 pub mod encoding;
 pub mod json;
-mod split;
+pub mod split;
 mod window;
 
 pub use split::Fields;
