@@ -1,6 +1,7 @@
 //! Composition root: takes the locks, builds every part, runs the threads, stops them. Nothing but `cli` may import it.
 
 mod locks;
+mod silence;
 
 pub use locks::{LockError, Locks};
 
@@ -16,7 +17,7 @@ use crate::store::query::{Query as _, QueryError, StoredOrigin};
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::query::SqliteQuery;
 use crate::store::{Commit, OriginStart, StoreError};
-use crate::{formats, telemetry, unpack};
+use crate::{api, formats, telemetry, unpack};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
@@ -290,6 +291,24 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         threads.push((name.clone(), spawn(&name, move || folder.run(stop, wake))?));
     }
     let Works { intake, store, pipeline, _locks, _runtime, .. } = works;
+    if let Some(address) = config.http {
+        let progress = pipeline.progress();
+        let watched = api::Watched {
+            intake: intake.clone(),
+            sources: config.sources.iter().map(|source| source.name.clone()).collect(),
+            tallies: Box::new(move || progress.sources()),
+        };
+        // Collecting needs no port: a taken one is loud, and no reason to refuse what PBXes send.
+        match api::start(address, watched, runtime.handle()) {
+            Ok(bound) => tracing::info!("health and metrics at http://{bound}/api/health and /metrics"),
+            Err(error) => tracing::error!(%error, "collecting without health and metrics"),
+        }
+    }
+    let (listened, silence_stop, expected) = (intake.clone(), stop.clone(), config.clone());
+    threads.push((
+        "the watch for silence".to_owned(),
+        spawn("silence", move || silence::watch(&expected, &listened, &silence_stop))?,
+    ));
     let reader_stop = stop.clone();
     threads.push(("the pipeline".to_owned(), spawn("pipeline", move || pipeline.run(&reader_stop))?));
     tracing::info!(
@@ -421,8 +440,8 @@ fn status_text(intake: &Intake) -> String {
     let states = intake.source_states().unwrap_or_default();
     let red: Vec<String> = states
         .iter()
-        .filter(|state| matches!(state.health, SourceHealth::Stopped | SourceHealth::Retrying))
-        .map(|state| format!("{} is {}: {}", state.source, state.health.word(), state.message))
+        .filter(|state| !matches!(state.seen_whole(), SourceHealth::Ok | SourceHealth::Off))
+        .map(|state| format!("{} is {}: {}", state.source, state.seen_whole().word(), state.message))
         .collect();
     if red.is_empty() { "collecting".to_owned() } else { red.join("; ") }
 }

@@ -212,6 +212,7 @@ impl Pipeline {
         match self.bring_to_end(&claimed, stop) {
             Ok(ended) => {
                 journal::delivery_ended(&claimed.spooled, &ended);
+                self.progress.add_delivery(&claimed.spooled, &ended);
                 Ok(Some(Worked { id, outcome: Ok(ended) }))
             }
             Err(error) if error.is_of_one() => {
@@ -253,6 +254,7 @@ impl Pipeline {
             original: None,
             content_hash: spooled.content_hash,
             documents: Vec::new(),
+            rows: 0,
             clean: true,
             at: Timestamp::now(),
         };
@@ -270,6 +272,7 @@ impl Pipeline {
             original: Some(read.original),
             content_hash: Some(read.content_hash),
             documents: read.documents,
+            rows: summary.counts.rows_read,
             clean,
             at: Timestamp::now(),
         };

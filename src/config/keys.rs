@@ -8,6 +8,8 @@ pub enum Table {
     Top,
     /// `[store]`.
     Store,
+    /// `[http]`.
+    Http,
     /// `[[origin]]`.
     Origin,
     /// `[[source]]`.
@@ -31,6 +33,8 @@ const fn key(table: Table, name: &'static str, default: Option<&'static str>) ->
 
 /// Header of the store's table.
 pub const STORE: &str = "store";
+/// Header of the table of health and metrics.
+pub const HTTP: &str = "http";
 /// Header of an origin.
 pub const ORIGIN: &str = "origin";
 /// Header of a source.
@@ -51,11 +55,14 @@ pub(super) const RECURSIVE: &str = "recursive";
 pub(super) const MARKER: &str = "marker";
 pub(super) const SETTLE: &str = "settle";
 pub(super) const RESCAN: &str = "rescan";
+pub(super) const EXPECT_EVERY: &str = "expect_every";
+pub(super) const LISTEN: &str = "listen";
 
 /// All keys, in the order in which the shipped file explains them.
 pub const KEYS: &[Key] = &[
     key(Table::Top, STATE_DIR, Some("\"var\"")),
     key(Table::Store, URL, Some("\"sqlite:cdr.db\"")),
+    key(Table::Http, LISTEN, Some("\"127.0.0.1:8380\"")),
     key(Table::Origin, NAME, None),
     key(Table::Origin, TIME_ZONE, Some("\"auto\"")),
     key(Table::Origin, COUNTRY, None),
@@ -73,10 +80,11 @@ pub const KEYS: &[Key] = &[
     key(Table::Source, RESCAN, Some("\"60s\"")),
     key(Table::Source, TIME_ZONE, None),
     key(Table::Source, FORMAT, None),
+    key(Table::Source, EXPECT_EVERY, None),
 ];
 
 /// Headers that may stand in the file.
-pub const HEADERS: &[&str] = &[STORE, ORIGIN, SOURCE];
+pub const HEADERS: &[&str] = &[STORE, HTTP, ORIGIN, SOURCE];
 
 /// The kinds of sources that this version knows.
 pub const SOURCE_KINDS: &[&str] = &["folder"];

@@ -1,7 +1,9 @@
 //! Loads `config.toml` and `config.d/*.toml` and says in one go everything that is wrong with them, each fault with
 //! file, line, key and mend. Must never guess, and never be imported by a module that it configures.
 
+mod expectation;
 mod fault;
+mod http;
 pub mod keys;
 mod origin;
 mod place;
@@ -12,10 +14,12 @@ mod stanza;
 pub use fault::{ConfigError, Fault};
 pub use reading::reading_hash;
 
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use keys::Table;
 use place::Parsed;
 use stanza::{Stanza, Stanzas};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +36,8 @@ pub struct Config {
     pub origins: Vec<OriginConfig>,
     /// The ways in, in the order of the files.
     pub sources: Vec<SourceConfig>,
+    /// Where health and metrics can be asked for; `None`: nowhere.
+    pub http: Option<SocketAddr>,
 }
 
 /// Where legs are stored.
@@ -78,10 +84,27 @@ pub struct SourceConfig {
     pub time_zone: Option<TimeZone>,
     /// The one format that may read what it brings.
     pub pinned_format: Option<String>,
+    /// How often rows should come.
+    pub expect: Option<Expectation>,
     /// What kind of way in.
     pub kind: SourceKind,
     /// File and line of its stanza, for messages.
     pub place: String,
+}
+
+/// How often rows of a source should come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expectation {
+    /// The longest silence, counted in the window alone.
+    pub every: SignedDuration,
+    /// Days of the window, from Monday.
+    pub days: [bool; 7],
+    /// Hours of the window; an end at midnight is the end of the day.
+    pub hours: (jiff::civil::Time, jiff::civil::Time),
+    /// Zone of the window; `None`: all time counts.
+    pub window_zone: Option<TimeZone>,
+    /// The same as a person wrote it.
+    pub words: String,
 }
 
 /// The kinds of sources.
@@ -156,6 +179,7 @@ fn assemble(
 ) -> Config {
     let mut state_dir = None;
     let mut url = None;
+    let mut http = Some(http::usual());
     let mut origins = Stanzas::default();
     let mut sources = Stanzas::default();
     for parsed in parsed {
@@ -164,6 +188,10 @@ fn assemble(
         if let Some(mut store) = top.table(keys::STORE, Table::Store) {
             url = store.text(keys::URL).or(url);
             store.unknown_keys();
+        }
+        if let Some(mut stanza) = top.table(keys::HTTP, Table::Http) {
+            http = http::read(&mut stanza, http);
+            stanza.unknown_keys();
         }
         origins.extend(top.list(keys::ORIGIN));
         sources.extend(top.list(keys::SOURCE));
@@ -181,7 +209,7 @@ fn assemble(
     let origins = origin::read_all(&origins, faults);
     let sources = source::read_all(&sources, &origins, base, surroundings.formats, faults);
     let store = StoreConfig { sqlite: state_dir.join(sqlite) };
-    Config { file: file.to_owned(), state_dir, store, origins, sources }
+    Config { file: file.to_owned(), state_dir, store, origins, sources, http }
 }
 
 impl Config {

@@ -1,5 +1,6 @@
 //! The `[[source]]` stanzas, and what only shows when all of them are seen together.
 
+use super::expectation;
 use super::fault::Fault;
 use super::keys::{self, Table};
 use super::origin::{name, zone};
@@ -28,6 +29,8 @@ pub fn read_all(
         let origin = origin(&mut stanza, origins);
         let time_zone = stanza.text(keys::TIME_ZONE).and_then(|text| zone(&text, false, stanza.faults));
         let pinned_format = stanza.text(keys::FORMAT).and_then(|text| format(&text, formats, stanza.faults));
+        let served = origins.iter().find(|known| origin.as_ref() == Some(&known.name));
+        let expect = expectation::read(&mut stanza, time_zone.as_ref(), served);
         // The keys of a kind that does not exist cannot be judged.
         let kind = if kind_known {
             let folder = folder(&mut stanza, base);
@@ -38,7 +41,7 @@ pub fn read_all(
         };
         let place = stanza.place();
         if let (Some(name), Some(origin), Some(kind)) = (name, origin, kind) {
-            sources.push(SourceConfig { name, origin, time_zone, pinned_format, kind, place });
+            sources.push(SourceConfig { name, origin, time_zone, pinned_format, expect, kind, place });
         }
     }
     sources

@@ -191,6 +191,7 @@ impl<'a, 'f> Stanza<'a, 'f> {
         match self.kind {
             Table::Top => key,
             Table::Store => format!("{}.{key}", keys::STORE),
+            Table::Http => format!("{}.{key}", keys::HTTP),
             Table::Origin => format!("{}.{key}", keys::ORIGIN),
             Table::Source => format!("{}.{key}", keys::SOURCE),
         }

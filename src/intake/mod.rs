@@ -26,7 +26,7 @@ pub use error::{IntakeError, is_full};
 pub use recovery::Recovered;
 pub use retire::Retirement;
 pub use source_state::{SourceHealth, SourceState};
-pub use spool::{Claimed, Look, Waiting};
+pub use spool::{Backlog, Claimed, Look, Waiting};
 
 use crate::record::delivery::DeliveryId;
 use sqlx::sqlite::{

@@ -24,6 +24,8 @@ pub struct Retirement {
     pub content_hash: Option<[u8; 32]>,
     /// Hash and size of each document inside it that was read to its end; empty where the body is the document.
     pub documents: Vec<([u8; 32], u64)>,
+    /// Rows that were read in it: a delivery without any is no sign of life of its source.
+    pub rows: u64,
     /// Whether it ended without any rejection, so that the same bytes need not be read again.
     pub clean: bool,
     /// When.
@@ -36,6 +38,7 @@ struct Ending {
     row: Row,
     hash: Option<[u8; 32]>,
     documents: Vec<([u8; 32], u64)>,
+    rows: u64,
     clean: bool,
     /// Whether its own bytes were read; a repeat was only compared.
     was_read: bool,
@@ -143,8 +146,8 @@ impl Intake {
             },
             Some(body) => Leaves::File(body),
         };
-        let Retirement { documents, clean, at, .. } = retirement;
-        Ok(Some(Ending { id, row, hash, documents, clean, was_read, at, leaves }))
+        let Retirement { documents, rows, clean, at, .. } = retirement;
+        Ok(Some(Ending { id, row, hash, documents, rows, clean, was_read, at, leaves }))
     }
 
     /// Writes the original from the body.
@@ -199,6 +202,13 @@ async fn forget(
             for ended in ending.documents.iter().map(document).chain(body) {
                 seen::note(&mut transaction, row.key(), ended, ending.id, ending.at).await?;
             }
+        }
+        if ending.rows > 0 {
+            sqlx::query("UPDATE source_state SET heard_at = ? WHERE source = ?")
+                .bind(spool::moment(ending.at))
+                .bind(&row.source)
+                .execute(&mut *transaction)
+                .await?;
         }
         match &ending.leaves {
             Leaves::Nothing => {}

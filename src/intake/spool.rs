@@ -52,6 +52,19 @@ pub struct Waiting {
     pub received_at: Timestamp,
 }
 
+/// What of a source is not yet retired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// Source.
+    pub source: String,
+    /// Deliveries.
+    pub deliveries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the oldest arrived.
+    pub oldest: Timestamp,
+}
+
 /// How long a delivery rests after its first failure.
 const FIRST_REST: Duration = Duration::from_millis(250);
 
@@ -266,6 +279,25 @@ impl Intake {
             .await?;
             Ok(())
         })
+    }
+
+    /// What is not yet retired, summed up for each source that has some.
+    pub fn waiting(&self) -> Result<Vec<Backlog>, IntakeError> {
+        let rows: Vec<(String, i64, i64, String)> = self.block_on(async {
+            let sum = "SELECT source, count(*), sum(bytes), min(received_at) FROM receipt GROUP BY source";
+            sqlx::query_as(sum).fetch_all(&self.0.pool).await
+        })?;
+        rows.into_iter()
+            .map(|(source, deliveries, bytes, oldest)| {
+                let oldest = parse_moment(&oldest).ok_or_else(|| self.damaged("received_at", &source))?;
+                Ok(Backlog {
+                    source,
+                    deliveries: deliveries.cast_unsigned(),
+                    bytes: bytes.cast_unsigned(),
+                    oldest,
+                })
+            })
+            .collect()
     }
 
     /// Everything that is not yet retired, oldest first.

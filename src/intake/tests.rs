@@ -116,6 +116,7 @@ fn read_and_retire(intake: &Intake, claimed: &Claimed, clean: bool) -> Tested {
         original: Some(writer.finish()?),
         content_hash: Some(*blake3::hash(&body).as_bytes()),
         documents: Vec::new(),
+        rows: 1,
         clean,
         at: Timestamp::now(),
     };
@@ -127,6 +128,7 @@ fn nothing() -> Retirement {
         original: None,
         content_hash: None,
         documents: Vec::new(),
+        rows: 1,
         clean: true,
         at: Timestamp::now(),
     }

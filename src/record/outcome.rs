@@ -174,6 +174,19 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+/// What came of one source's deliveries since the process started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceTally {
+    /// Source.
+    pub source: String,
+    /// Outcomes of rows.
+    pub counts: Counts,
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// Deliveries by the state in which they ended.
+    pub ended: std::collections::BTreeMap<&'static str, u64>,
+}
+
 /// Who must act on an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {

@@ -21,6 +21,7 @@ fn statements() -> Vec<(Table, &'static str, &'static str, bool)> {
     for line in SHIPPED.lines() {
         match line {
             "[store]" => table = Table::Store,
+            "[http]" => table = Table::Http,
             "[[origin]]" => table = Table::Origin,
             "[[source]]" => table = Table::Source,
             _ => {}

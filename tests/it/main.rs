@@ -6,6 +6,7 @@ mod config_errors;
 mod config_file;
 mod crash;
 mod docs;
+mod health;
 mod hostile;
 mod not_cdrs;
 mod operator;

@@ -207,7 +207,10 @@ impl Query for SqliteQuery {
             let waiting = "SELECT count(*) AS deliveries, coalesce(sum(bytes), 0) AS bytes, min(received_at) AS oldest, \
                            count(*) FILTER (WHERE state = 'unfinished') AS unfinished FROM spool.receipt";
             let sources =
-                "SELECT source, health, message, since, updated_at FROM spool.source_state ORDER BY source";
+                "SELECT source, iif(silent_since IS NOT NULL AND health = 'ok', 'late', health) AS health,
+                        iif(silent_since IS NOT NULL AND message = '', 'no rows since ' || heard_at, message) AS message,
+                        iif(silent_since IS NOT NULL AND health = 'ok', silent_since, since) AS since, updated_at, heard_at
+                   FROM spool.source_state ORDER BY source";
             (self.table(waiting, &[])?, self.table(sources, &[])?)
         } else {
             (Table::default(), Table::default())
