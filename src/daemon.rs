@@ -1,11 +1,13 @@
 //! Composition root: takes the locks, builds every part, runs the threads, stops them. Nothing but `cli` may import it.
 
 mod locks;
+mod once;
 mod silence;
 
 pub use locks::{LockError, Locks};
+pub use once::{Once, run_once};
 
-use crate::config::{Config, OriginConfig, SourceKind, ZoneWish};
+use crate::config::{Config, OriginConfig, SourceConfig, SourceKind, ZoneWish};
 use crate::intake::{Intake, IntakeError, Recovered, SourceHealth};
 use crate::normalise::Engine;
 use crate::pipeline::{Parts, Pipeline};
@@ -268,25 +270,10 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     // Held for the life of the threads: a closed channel is a source's sign to go.
     let mut wakers = Vec::new();
     for source in &config.sources {
-        let SourceKind::Folder(folder) = &source.kind;
-        let settings = folder::Config {
-            name: source.name.clone(),
-            origin: source.origin.clone(),
-            path: folder.path.clone(),
-            settle: folder.settle,
-            recursive: folder.recursive,
-            marker: folder.marker.clone(),
-            keep: folder.keep,
-            rescan: folder.rescan,
-            pinned_format: source.pinned_format.clone(),
-            reading: config.reading(source, &format_versions()),
-        };
-        // For the very first start. A folder that goes missing later is the source's to report, and a disk that is not
-        // mounted shows as a folder whose parent is missing too.
-        let _ = std::fs::create_dir(&folder.path);
+        let folder = folder_of(config, source, &works.intake);
         let (waker, wake) = std::sync::mpsc::channel();
         wakers.push(waker);
-        let (folder, stop) = (Folder::new(settings, works.intake.clone()), stop.clone());
+        let stop = stop.clone();
         let name = format!("source {}", source.name);
         threads.push((name.clone(), spawn(&name, move || folder.run(stop, wake))?));
     }
@@ -346,6 +333,27 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         Some(thread) => Err(DaemonError::ThreadEnded(thread)),
         None => Ok(()),
     }
+}
+
+/// The source that this stanza describes.
+fn folder_of(config: &Config, source: &SourceConfig, intake: &Intake) -> Folder {
+    let SourceKind::Folder(folder) = &source.kind;
+    // For the very first start. A folder that goes missing later is the source's to report, and a disk that is not
+    // mounted shows as a folder whose parent is missing too.
+    let _ = std::fs::create_dir(&folder.path);
+    let settings = folder::Config {
+        name: source.name.clone(),
+        origin: source.origin.clone(),
+        path: folder.path.clone(),
+        settle: folder.settle,
+        recursive: folder.recursive,
+        marker: folder.marker.clone(),
+        keep: folder.keep,
+        rescan: folder.rescan,
+        pinned_format: source.pinned_format.clone(),
+        reading: config.reading(source, &format_versions()),
+    };
+    Folder::new(settings, intake.clone())
 }
 
 /// The formats of this program, for the hash of how bytes are read.

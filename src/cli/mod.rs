@@ -42,7 +42,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Collect from all sources until stopped
-    #[command(after_help = "Example: cdrd run")]
+    #[command(after_help = "Example: cdrd run --once")]
     Run(run::Args),
     /// Say what is wrong with the configuration and this host, with line and mend
     #[command(after_help = "Example: cdrd check --config /etc/cdrd/config.toml")]

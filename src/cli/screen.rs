@@ -218,7 +218,12 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Says on standard error what went wrong. Where it cannot be said, nobody listens.
 pub fn complain(error: &anyhow::Error) {
-    let _ = writeln!(io::stderr(), "cdrd: {error:#}");
+    complain_of(&format!("{error:#}"));
+}
+
+/// A fault in words, on standard error.
+pub fn complain_of(words: &str) {
+    let _ = writeln!(io::stderr(), "cdrd: {words}");
 }
 
 /// A size for people.

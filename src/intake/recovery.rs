@@ -3,7 +3,7 @@
 use super::durable::{self, Stamp};
 use super::{Intake, IntakeError, archive};
 use crate::record::delivery::DeliveryId;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -147,23 +147,30 @@ impl Intake {
         let paths: Vec<Vec<u8>> = self.block_on(async {
             sqlx::query_scalar("SELECT path FROM leftover").fetch_all(&self.0.pool).await
         })?;
-        let mut folders = BTreeSet::new();
         let mut removed = 0;
-        let mut done = Vec::new();
+        let mut folders: BTreeMap<PathBuf, Vec<Vec<u8>>> = BTreeMap::new();
         for bytes in paths {
             let path = PathBuf::from(OsString::from_vec(bytes.clone()));
             match durable::unlink(&path) {
                 Ok(was_there) => {
                     removed += u64::from(was_there);
-                    folders.insert(durable::folder_of(&path));
-                    done.push(bytes);
+                    folders.entry(durable::folder_of(&path)).or_default().push(bytes);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a stored file cannot be removed; the next start tries again");
                 }
             }
         }
-        durable::sync_folders(&folders)?;
+        let mut done = Vec::new();
+        for (folder, paths) in folders {
+            // One source's folder that is gone, closed or no folder any more must not keep the daemon from starting.
+            match durable::sync_folders(&BTreeSet::from([folder])) {
+                Ok(()) => done.extend(paths),
+                Err(error) => {
+                    tracing::warn!(%error, "the removal of stored files is not certain yet; the next start tries again");
+                }
+            }
+        }
         self.block_on(async {
             let mut transaction = self.0.pool.begin().await?;
             for path in &done {

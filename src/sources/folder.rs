@@ -5,6 +5,7 @@
 
 mod kept;
 mod names;
+mod once;
 mod report;
 mod take;
 #[cfg(test)]
