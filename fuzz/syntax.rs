@@ -1,8 +1,8 @@
 //! The syntax readers, below all formats.
 
+use cdrd::formats::syntax::Fields;
 use cdrd::formats::syntax::delimited::{Delimited, Piece};
 use cdrd::formats::syntax::json::{Event, Json};
-use cdrd::formats::syntax::split::Fields;
 use cdrd::record::document::Encoding;
 use std::io::Read;
 

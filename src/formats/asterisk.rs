@@ -147,21 +147,24 @@ fn fits(fields: &Fields<'_>) -> bool {
     (16..=21).contains(&fields.len()) && is_time(&fields.get(START))
 }
 
-/// Whether times, lengths, words and ids stand where they should: a torn quote or a comma too many moves the columns behind
-/// it, and 16 to 21 columns are all possible, so that their number alone does not tell.
-fn is_in_place(fields: &Fields<'_>) -> bool {
+/// The first column in which something else stands than there should: a torn quote or a comma too many moves the columns
+/// behind it, and 16 to 21 columns are all possible, so that their number alone does not tell.
+fn misplaced(fields: &Fields<'_>) -> Option<usize> {
     let blank = |place| fields.get(place).trim().is_empty();
     let time = |place| is_time(&fields.get(place)) || fields.get(place).starts_with("0000-00-00");
     let seconds = |place| fields.get(place).trim().parse::<f64>().is_ok();
-    (10..=11).all(|place| blank(place) || time(place))
-        && (12..=13).all(|place| blank(place) || seconds(place))
-        && fields.get(DISPOSITION).chars().all(|c| c.is_alphabetic() || c == ' ')
-        && AMA_WORDS.contains(&word(fields, AMA_FLAGS).as_str())
-        && is_tail_in_place(fields)
+    let word_alone = |place| fields.get(place).chars().all(|c| c.is_alphabetic() || c == ' ');
+    let fits = |place: &usize| match *place {
+        10 | 11 => blank(*place) || time(*place),
+        12 | 13 => blank(*place) || seconds(*place),
+        DISPOSITION => word_alone(DISPOSITION),
+        _ => AMA_WORDS.contains(&word(fields, AMA_FLAGS).as_str()),
+    };
+    (10..=AMA_FLAGS).find(|place| !fits(place)).or_else(|| misplaced_in_tail(fields))
 }
 
-/// The columns behind the 16th, all of them optional. Unique id, linked id and sequence are never blank.
-fn is_tail_in_place(fields: &Fields<'_>) -> bool {
+/// The same of the columns behind the 16th, all of them optional. Unique id, linked id and sequence are never blank.
+fn misplaced_in_tail(fields: &Fields<'_>) -> Option<usize> {
     let count = fields.len();
     let blank = |place| fields.get(place).trim().is_empty();
     let quoted = |place| fields.get(place).contains('"');
@@ -173,13 +176,21 @@ fn is_tail_in_place(fields: &Fields<'_>) -> bool {
         18 | 21 => !blank(16) && !quoted(16),
         _ => true,
     };
-    let new = count < 19
-        || (!id(count - 3)
-            && !quoted(count - 3)
-            && !quoted(count - 2)
-            && !blank(count - 2)
-            && digits(fields.get(count - 1).trim()));
-    optional && new
+    if !optional {
+        return Some(16);
+    }
+    if count < 19 {
+        return None;
+    }
+    let [peer, linked, sequence] = [count - 3, count - 2, count - 1];
+    [
+        (peer, !id(peer) && !quoted(peer)),
+        (linked, !quoted(linked) && !blank(linked)),
+        (sequence, digits(fields.get(sequence).trim())),
+    ]
+    .iter()
+    .find(|(_, fits)| !fits)
+    .map(|(place, _)| *place)
 }
 
 fn begins_as_id(text: &str) -> bool {
@@ -194,7 +205,7 @@ fn word(fields: &Fields<'_>, place: usize) -> String {
 fn is_call(fields: &Fields<'_>) -> bool {
     let disposition = word(fields, DISPOSITION);
     fits(fields)
-        && is_in_place(fields)
+        && misplaced(fields).is_none()
         // Every channel is named TECHNOLOGY/resource.
         && fields.get(CHANNEL).contains('/')
         && CARD.dispositions.iter().any(|(word, _)| *word == disposition)
@@ -265,7 +276,8 @@ impl Format for CdrCsv {
                 "rows are not 16 to 21 columns with start in the 10th, seconds in the 13th and an outcome in the 15th",
             );
         };
-        if seen.headed {
+        // One row that looks like ours may be a longer one, cut; several are no accident.
+        if seen.headed && seen.calls == 1 {
             return Verdict::refused("the first line names columns of another system; cdr_csv has no header");
         }
         let date_order = match seen.survey.order() {
@@ -313,11 +325,16 @@ impl Reader<'_> {
         if self.layouts.iter().all(|(known, _)| *known != shape) {
             self.layouts.push((shape, Arc::clone(&layout)));
         }
-        if !is_in_place(&fields) {
-            let message = "times, seconds, outcome, AMA flags or ids do not stand in their columns (11th to 16th and last), \
-                           as if columns were shifted by a torn quote or a comma without quotes; correct the row and \
-                           send it again";
-            return Row::fault(position, Reason::ColumnsMismatch, message, self.rows.verbatim());
+        if let Some(place) = misplaced(&fields) {
+            let header = layout.columns.get(place).map(|column| column.header.as_str());
+            let message = format!(
+                "what stands in column {} is no {}, as if columns were shifted by a torn quote or a comma without quotes; \
+                 correct the row and send it again",
+                place + 1,
+                header.unwrap_or("value of it")
+            );
+            return Row::fault(position, Reason::ColumnsMismatch, message, self.rows.verbatim())
+                .in_field(header);
         }
         let other_count = self.count.replace(count).is_some_and(|before| before != count);
         if may_be_cut(&self.rows, &layout) || (other_count && self.rows.is_unended()) {

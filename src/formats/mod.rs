@@ -108,6 +108,14 @@ impl Row {
         let (field, message, verbatim) = (None, message.into(), verbatim.to_vec());
         Self::Fault(Rejection { position, field, reason, message, verbatim })
     }
+
+    /// The same fault, of the column with this header.
+    fn in_field(mut self, header: Option<&str>) -> Self {
+        if let Self::Fault(rejection) = &mut self {
+            rejection.field = header.map(str::to_owned);
+        }
+        self
+    }
 }
 
 /// Whether a record may be the first half of one: no line end follows, and what stands last tells calls apart.

@@ -30,6 +30,28 @@ impl Recovered {
     }
 }
 
+/// A row of `leftover`.
+#[derive(Debug, sqlx::FromRow)]
+struct Leftover {
+    path: Vec<u8>,
+    bytes: Option<i64>,
+    device: Option<i64>,
+    inode: Option<i64>,
+    mtime_ns: Option<i64>,
+}
+
+impl Leftover {
+    /// What a claimed file was when it was stored.
+    fn stamp(&self) -> Option<Stamp> {
+        Some(Stamp {
+            bytes: self.bytes?.cast_unsigned(),
+            device: self.device?.cast_unsigned(),
+            inode: self.inode?.cast_unsigned(),
+            mtime_ns: self.mtime_ns?,
+        })
+    }
+}
+
 impl Intake {
     /// Finishes or undoes what a crash left half done. Call it once after opening, with the state directory locked and
     /// before any source runs.
@@ -144,24 +166,32 @@ impl Intake {
 
     /// Bodies of retired deliveries.
     fn remove_leftovers(&self) -> Result<u64, IntakeError> {
-        let paths: Vec<Vec<u8>> = self.block_on(async {
-            sqlx::query_scalar("SELECT path FROM leftover").fetch_all(&self.0.pool).await
+        let paths: Vec<Leftover> = self.block_on(async {
+            sqlx::query_as("SELECT path, bytes, device, inode, mtime_ns FROM leftover")
+                .fetch_all(&self.0.pool)
+                .await
         })?;
         let mut removed = 0;
+        let mut done = Vec::new();
         let mut folders: BTreeMap<PathBuf, Vec<Vec<u8>>> = BTreeMap::new();
-        for bytes in paths {
-            let path = PathBuf::from(OsString::from_vec(bytes.clone()));
+        for leftover in paths {
+            let path = PathBuf::from(OsString::from_vec(leftover.path.clone()));
+            if super::retire::is_written_since(&path, leftover.stamp().as_ref()) {
+                // Its source finds it in its claim folder, without a receipt, and hands it in.
+                tracing::warn!("a stored file was written after it had been read; it is received again");
+                done.push(leftover.path);
+                continue;
+            }
             match durable::unlink(&path) {
                 Ok(was_there) => {
                     removed += u64::from(was_there);
-                    folders.entry(durable::folder_of(&path)).or_default().push(bytes);
+                    folders.entry(durable::folder_of(&path)).or_default().push(leftover.path);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a stored file cannot be removed; the next start tries again");
                 }
             }
         }
-        let mut done = Vec::new();
         for (folder, paths) in folders {
             // One source's folder that is gone, closed or no folder any more must not keep the daemon from starting.
             match durable::sync_folders(&BTreeSet::from([folder])) {

@@ -49,8 +49,8 @@ struct Ending {
 /// What becomes of the body's file.
 enum Leaves {
     Nothing,
-    /// It is removed.
-    File(PathBuf),
+    /// It is removed, unless it is no longer what it was (a file of the spool never changes).
+    File(PathBuf, Option<Stamp>),
     /// Its writer went on after the last look: what it is now comes in as a delivery of its own.
     Again(PathBuf, Stamp),
 }
@@ -83,7 +83,11 @@ impl Intake {
         for ending in &endings {
             match &ending.leaves {
                 Leaves::Nothing => {}
-                Leaves::File(path) => match durable::unlink(path) {
+                Leaves::File(path, stored) if is_written_since(path, stored.as_ref()) => {
+                    self.take_again(ending, path)?;
+                    again(ending);
+                }
+                Leaves::File(path, _) => match durable::unlink(path) {
                     Ok(_) => {
                         folders.insert(durable::folder_of(path));
                         done.push(path.as_os_str().as_bytes().to_vec());
@@ -93,8 +97,7 @@ impl Intake {
                         "a file that is stored and archived cannot be removed; the next start tries again"),
                 },
                 Leaves::Again(..) => {
-                    tracing::warn!(cdrd_delivery = %ending.id, cdrd_source = ending.row.source,
-                        "the file was written after it had been read; it is read again as a new delivery");
+                    again(ending);
                     self.announce_work();
                 }
             }
@@ -105,6 +108,22 @@ impl Intake {
             Err(error) => tracing::warn!(%error, "the removal of stored files is not certain yet"),
         }
         crash_point::reached("retire-unlinked");
+        Ok(())
+    }
+
+    /// A file that was written between the last look and its removal: its receipt is gone, and comes back under a new id.
+    fn take_again(&self, ending: &Ending, path: &std::path::Path) -> Result<(), IntakeError> {
+        let Some(now) = durable::stamp(path)? else { return Ok(()) };
+        self.block_on(async {
+            let mut transaction = self.0.pool.begin_with("BEGIN IMMEDIATE").await?;
+            receive_again(&mut transaction, ending, path, &now).await?;
+            sqlx::query("DELETE FROM leftover WHERE path = ?")
+                .bind(path.as_os_str().as_bytes())
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await
+        })?;
+        self.announce_work();
         Ok(())
     }
 
@@ -141,10 +160,10 @@ impl Intake {
             None => Leaves::Nothing,
             Some(body) if row.is_claimed() => match durable::stamp(&body)? {
                 Some(now) if !row.is_unchanged(&now) => Leaves::Again(body, now),
-                Some(_) => Leaves::File(body),
+                Some(now) => Leaves::File(body, Some(now)),
                 None => Leaves::Nothing,
             },
-            Some(body) => Leaves::File(body),
+            Some(body) => Leaves::File(body, None),
         };
         let Retirement { documents, rows, clean, at, .. } = retirement;
         Ok(Some(Ending { id, row, hash, documents, rows, clean, was_read, at, leaves }))
@@ -212,11 +231,17 @@ async fn forget(
         }
         match &ending.leaves {
             Leaves::Nothing => {}
-            Leaves::File(path) => {
-                sqlx::query("INSERT OR IGNORE INTO leftover (path) VALUES (?)")
-                    .bind(path.as_os_str().as_bytes())
-                    .execute(&mut *transaction)
-                    .await?;
+            Leaves::File(path, stored) => {
+                sqlx::query(
+                    "INSERT OR IGNORE INTO leftover (path, bytes, device, inode, mtime_ns) VALUES (?, ?, ?, ?, ?)",
+                )
+                .bind(path.as_os_str().as_bytes())
+                .bind(stored.map(|stamp| stamp.bytes.cast_signed()))
+                .bind(stored.map(|stamp| stamp.device.cast_signed()))
+                .bind(stored.map(|stamp| stamp.inode.cast_signed()))
+                .bind(stored.map(|stamp| stamp.mtime_ns))
+                .execute(&mut *transaction)
+                .await?;
             }
             Leaves::Again(path, now) => receive_again(&mut transaction, ending, path, now).await?,
         }
@@ -227,27 +252,45 @@ async fn forget(
     transaction.commit().await
 }
 
+/// Whether a claimed file is no longer what it was when its rows were stored: its writer had kept it open.
+pub(super) fn is_written_since(path: &std::path::Path, stored: Option<&Stamp>) -> bool {
+    stored.is_some_and(|stored| durable::stamp(path).is_ok_and(|now| now.is_some_and(|now| now != *stored)))
+}
+
+fn again(ending: &Ending) {
+    tracing::warn!(cdrd_delivery = %ending.id, cdrd_source = ending.row.source,
+        "the file was written after it had been read; it is read again as a new delivery");
+}
+
 async fn receive_again(
     connection: &mut sqlx::SqliteConnection,
     ending: &Ending,
     path: &std::path::Path,
     now: &Stamp,
 ) -> Result<(), sqlx::Error> {
-    let id = DeliveryId::new(ending.at, ulid::Ulid::new().random());
+    let (id, row) = (DeliveryId::new(ending.at, ulid::Ulid::new().random()), &ending.row);
     sqlx::query(
         "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format, time_zone,
              reading, bytes, body_kind, body_path, device, inode, mtime_ns, original_path)
-         SELECT ?, 'waiting', origin, source, account, peer, name, ?, pinned_format, time_zone, reading,
-             ?, body_kind, ?, ?, ?, ?, original_path FROM receipt WHERE id = ?",
+         VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.to_string())
+    .bind(&row.origin)
+    .bind(&row.source)
+    .bind(&row.account)
+    .bind(&row.peer)
+    .bind(&row.name)
     .bind(spool::moment(ending.at))
+    .bind(&row.pinned_format)
+    .bind(&row.time_zone)
+    .bind(&row.reading)
     .bind(now.bytes.cast_signed())
+    .bind(&row.body_kind)
     .bind(path.as_os_str().as_bytes())
     .bind(now.device.cast_signed())
     .bind(now.inode.cast_signed())
     .bind(now.mtime_ns)
-    .bind(&ending.row.id)
+    .bind(&row.original_path)
     .execute(connection)
     .await?;
     Ok(())

@@ -96,6 +96,7 @@ pub(super) struct Row {
     pub device: Option<i64>,
     pub inode: Option<i64>,
     pub mtime_ns: Option<i64>,
+    pub original_path: Option<Vec<u8>>,
 }
 
 impl Row {
@@ -148,7 +149,7 @@ pub(super) fn parse_moment(text: &str) -> Option<Timestamp> {
 pub(super) async fn row(connection: &mut SqliteConnection, id: &str) -> Result<Option<Row>, sqlx::Error> {
     sqlx::query_as(
         "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes, content_hash,
-             repeat_of, body_kind, body_path, device, inode, mtime_ns
+             repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path
          FROM receipt WHERE id = ?",
     )
     .bind(id)

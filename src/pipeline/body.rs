@@ -1,4 +1,5 @@
-//! One delivery's bytes: read once into hash, original and parser; archives twice, because a zip is read from its end.
+//! One delivery's bytes: read once into hash, original and parser. Archives are read once more, because a zip is read
+//! from its end, and what may have been seen before a third time.
 //!
 //! The original is complete and on disk before the last chunk of a document commits: once the store says "done",
 //! nothing may need the body but retiring.
@@ -14,7 +15,7 @@ use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What reading a body to its end gave.
 pub(super) struct BodyRead {
@@ -35,8 +36,8 @@ pub(super) fn read(
     let intake = &pipeline.parts.intake;
     let began = intake.look(spooled.id)?;
     let mut body = open(&spooled.body).map_err(failed)?;
-    let mut head = [0; 8];
-    let sniffed = read_up_to(&mut *body, &mut head).map_err(failed)?;
+    let mut head = [0; unpack::SNIFFED];
+    let sniffed = read_up_to(&mut *body, &mut head).map_err(failed)?.bytes;
     body.seek(SeekFrom::Start(0)).map_err(failed)?;
     let context = Context { pipeline, spooled, began, restart: !began.recorded, stop };
     let copy = Copy::new(intake.original(spooled.id)?, pipeline.progress.clone());
@@ -65,6 +66,9 @@ fn read_archive(
         let read = body.read(&mut buffer).map_err(failed)?;
         if read == 0 {
             break;
+        }
+        if context.stop.load(Ordering::Relaxed) {
+            return Err(PipelineError::Stopping);
         }
         copy.take(&buffer[..read]).map_err(failed)?;
     }
@@ -133,6 +137,11 @@ fn read_plain(
     };
     let repeat = repeats::plain(context)?;
     let step = document::read(context, 1, "", &mut tee, repeat, &mut before_last)?;
+    // What was taken for a repeat is no longer what the door hashed: read again, with its rows.
+    let now = sealed.borrow().as_ref().map(|done| done.content_hash);
+    if repeat.is_some_and(|repeat| now.is_some_and(|now| now != repeat.content_hash)) {
+        return Ok(None);
+    }
     Ok(if step == Step::Changed { None } else { sealed.into_inner() })
 }
 
@@ -200,16 +209,27 @@ impl Scratch for ScratchFolder {
     }
 }
 
-/// Fills the buffer as far as the reader goes.
-pub(super) fn read_up_to(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> std::io::Result<usize> {
+/// What [`read_up_to`] got.
+pub(super) struct Filled {
+    pub bytes: usize,
+    /// Whether that is all there is.
+    pub whole: bool,
+}
+
+/// Fills the buffer as far as the reader goes. What comes before damage of an envelope is kept: the reader repeats the
+/// error behind it.
+pub(super) fn read_up_to(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> std::io::Result<Filled> {
     let mut filled = 0;
     while filled < buffer.len() {
         match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
+            Ok(0) => return Ok(Filled { bytes: filled, whole: true }),
             Ok(read) => filled += read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if filled > 0 && document::broken(&error).is_some() => {
+                return Ok(Filled { bytes: filled, whole: false });
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(filled)
+    Ok(Filled { bytes: filled, whole: false })
 }

@@ -3,7 +3,7 @@
 //! The whole document is always read from its start, because copies are counted over all its rows and archives cannot
 //! be entered in the middle; rows below the store's `next_row` are read and dropped.
 
-use super::body::{ScratchFolder, read_up_to};
+use super::body::{Filled, ScratchFolder, read_up_to};
 use super::{Pipeline, PipelineError, journal};
 use crate::dedup::Identifier;
 use crate::formats::{self, Head, Row, RowReader};
@@ -94,8 +94,8 @@ pub(super) fn read(
     }
     let mut reader = Watched { inner: reader, hasher: blake3::Hasher::new(), bytes: 0 };
     let mut head = vec![0; HEAD];
-    let length = match read_up_to(&mut reader, &mut head) {
-        Ok(length) => length,
+    let Filled { bytes: length, whole } = match read_up_to(&mut reader, &mut head) {
+        Ok(filled) => filled,
         Err(error) => match broken(&error) {
             Some(rejection) => return reject_after(context, number, path, rejection, before_last),
             None => return Err(body_failed(context, error)),
@@ -107,11 +107,14 @@ pub(super) fn read(
     }
     head.truncate(length);
     let name = if path.is_empty() { context.spooled.name.as_str() } else { path };
-    let seen = Head { bytes: &head, complete: length < HEAD, name };
+    let seen = Head { bytes: &head, complete: whole, name };
     let recognition = formats::recognise(&seen, context.spooled.pinned_format.as_deref());
     let (format, mut claim) = match recognition.chosen {
         Ok(chosen) => chosen,
-        Err(rejection) => return reject_after(context, number, path, *rejection, before_last),
+        Err(rejection) => {
+            let rejection = broken_behind(&mut reader, length, whole).unwrap_or(*rejection);
+            return reject_after(context, number, path, rejection, before_last);
+        }
     };
     if let Some(zone) = &context.spooled.time_zone {
         claim.dialect.zone = ZoneRule::Named(zone.clone());
@@ -134,6 +137,15 @@ pub(super) fn read(
         committer.push(ChunkRow::Rejected(Box::new(rejection)))?;
     }
     committer.finish(before_last, &mut reader)
+}
+
+/// Why a head ends before the document does, if its envelope broke off: nobody can know what so little is, and sending
+/// it again is the mend.
+pub(super) fn broken_behind(reader: &mut dyn Read, length: usize, whole: bool) -> Option<Rejection> {
+    if whole || length == HEAD {
+        return None;
+    }
+    reader.read(&mut [0]).err().as_ref().and_then(broken)
 }
 
 fn without_rows(before_last: &mut BeforeLast<'_>) -> Result<Step, PipelineError> {
@@ -391,7 +403,7 @@ fn size_of_row(row: &ChunkRow) -> usize {
     }
 }
 
-/// The document's bytes with their hash and number.
+/// The document's bytes, hashed and counted.
 struct Watched<'r> {
     inner: &'r mut dyn Read,
     hasher: blake3::Hasher,

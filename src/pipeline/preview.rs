@@ -1,7 +1,7 @@
 //! The same sentence without storing: what would become of these bytes, and why. For `explain`.
 
-use super::body::{ScratchFolder, read_up_to};
-use super::document::{HEAD, broken};
+use super::body::{Filled, ScratchFolder, read_up_to};
+use super::document::{HEAD, broken, broken_behind};
 use crate::dedup::{Identified, Identifier};
 use crate::formats::{self, Head, Opinion, Row};
 use crate::normalise::{ClockWatch, Engine};
@@ -118,8 +118,8 @@ fn preview_document(
     reader: Reader<'_>,
 ) -> std::io::Result<DocumentPreview> {
     let mut head = vec![0; HEAD];
-    let length = match read_up_to(&mut bytes, &mut head) {
-        Ok(length) => length,
+    let Filled { bytes: length, whole } = match read_up_to(&mut bytes, &mut head) {
+        Ok(filled) => filled,
         Err(error) => {
             let rejection = broken(&error).ok_or(error)?;
             return Ok(DocumentPreview::rejected(path, Vec::new(), rejection));
@@ -129,11 +129,14 @@ fn preview_document(
         return Ok(DocumentPreview::empty(path));
     }
     head.truncate(length);
-    let seen = Head { bytes: &head, complete: length < HEAD, name };
+    let seen = Head { bytes: &head, complete: whole, name };
     let recognition = formats::recognise(&seen, reader.pinned);
     let (format, claim) = match recognition.chosen {
         Ok(chosen) => chosen,
-        Err(rejection) => return Ok(DocumentPreview::rejected(path, recognition.opinions, *rejection)),
+        Err(rejection) => {
+            let rejection = broken_behind(bytes, length, whole).unwrap_or(*rejection);
+            return Ok(DocumentPreview::rejected(path, recognition.opinions, rejection));
+        }
     };
     let mut shown = DocumentPreview {
         opinions: recognition.opinions,

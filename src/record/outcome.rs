@@ -18,6 +18,8 @@ pub enum Reason {
     ArchiveEncrypted,
     /// The archive cannot be read.
     ArchiveBroken,
+    /// An archive of a kind that is not opened.
+    ArchiveUnsupported,
     /// Archives inside archives beyond the limit.
     ArchiveTooDeep,
     /// More entries than the limit.
@@ -49,6 +51,7 @@ impl Reason {
         Self::ColumnsUnusable,
         Self::ArchiveEncrypted,
         Self::ArchiveBroken,
+        Self::ArchiveUnsupported,
         Self::ArchiveTooDeep,
         Self::ArchiveTooManyEntries,
         Self::ArchiveTooLarge,
@@ -70,6 +73,7 @@ impl Reason {
             Self::ColumnsUnusable => "columns_unusable",
             Self::ArchiveEncrypted => "archive_encrypted",
             Self::ArchiveBroken => "archive_broken",
+            Self::ArchiveUnsupported => "archive_unsupported",
             Self::ArchiveTooDeep => "archive_too_deep",
             Self::ArchiveTooManyEntries => "archive_too_many_entries",
             Self::ArchiveTooLarge => "archive_too_large",

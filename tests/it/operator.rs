@@ -325,3 +325,20 @@ fn once_looks_stores_and_ends() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("source inbox: "), "{said}");
 }
+
+#[test]
+fn what_is_written_into_a_claimed_file_between_storing_and_removing_is_read() {
+    let site = Site::new("UTC", "DE");
+    site.drop_file("a.csv", rows(0..20).as_bytes());
+    let mut daemon = site.start(Some("retire-forgotten:1"));
+    let ended = daemon.0.wait().expect("the child is ours");
+    assert!(!ended.success(), "the point was reached");
+    let claimed = files_below(&site.path("inbox/.cdrd"));
+    let [claimed] = claimed.as_slice() else { panic!("one claimed file: {claimed:?}") };
+    let mut writer = fs::OpenOptions::new().append(true).open(claimed).expect("its writer had kept it open");
+    writer.write_all(rows(20..40).as_bytes()).expect("it is writable");
+    drop(writer);
+    site.run_to_end();
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["40"]);
+    assert!(files_below(&site.path("inbox")).is_empty());
+}

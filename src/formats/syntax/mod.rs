@@ -5,7 +5,7 @@
 pub mod delimited;
 pub mod encoding;
 pub mod json;
-pub mod split;
+mod split;
 mod window;
 
 pub use split::Fields;

@@ -161,9 +161,15 @@ fn adopt(db: &mut Database<'_>, document: &DocumentStart) -> Result<Opened, Faul
         // Rows that are stored were read in the dialect that is stored with them.
         db.run(
             "UPDATE document SET claim = ?2, format = iif(next_row = 1, ?3, format),
-                                 dialect = iif(next_row = 1, ?4, dialect)
+                                 dialect = iif(next_row = 1, ?4, dialect), path = iif(next_row = 1, ?5, path)
               WHERE id = ?1",
-            &[Value::Int(opened.document), Value::Text(&document.claim), format, dialect],
+            &[
+                Value::Int(opened.document),
+                Value::Text(&document.claim),
+                format,
+                dialect,
+                Value::Text(&document.path),
+            ],
         )?;
         return Ok(opened);
     }
