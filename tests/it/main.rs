@@ -7,6 +7,7 @@ mod config_file;
 mod crash;
 mod docs;
 mod hostile;
+mod manual;
 mod not_cdrs;
 mod operator;
 mod site;
