@@ -4,20 +4,26 @@ mod beside;
 mod calls;
 mod check;
 mod completions;
+mod csv;
 mod deliveries;
 mod explain;
+mod find;
 mod formats;
 mod import;
 pub mod journal;
+mod lineage;
 mod man;
 mod marked;
+mod numbers;
 mod original;
 mod rejected;
 mod replay;
+mod reread;
 mod run;
 pub mod screen;
 mod sql;
 mod status;
+mod times;
 
 use crate::config::{self, Config, ConfigError, Surroundings};
 use crate::daemon::DaemonError;
@@ -64,6 +70,9 @@ enum Command {
     /// List recent call legs
     #[command(after_help = "Example: cdrd calls --since 2h --limit 20")]
     Calls(calls::Args),
+    /// Look for a number everywhere: legs, rejected rows, and with --deep in what arrived
+    #[command(after_help = "Example: cdrd find 01632960123 --around 2025-03-12 --deep")]
+    Find(find::Args),
     /// List what arrived and how it ended
     #[command(after_help = "Example: cdrd deliveries --limit 10")]
     Deliveries(deliveries::Args),
@@ -201,6 +210,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(args, &loaded, screen),
         Command::Status(args) => status::run(args, &loaded, screen),
         Command::Calls(args) => calls::run(args, &loaded, screen),
+        Command::Find(args) => find::run(args, &loaded, screen),
         Command::Deliveries(args) => deliveries::run(args, &loaded, screen),
         Command::Original(args) => original::run(args, &loaded, screen),
         Command::Rejected(args) => rejected::run(args, &loaded, screen),

@@ -6,7 +6,7 @@ use super::screen::{Screen, cell};
 use super::{Exit, Loaded};
 use crate::record::delivery::printable;
 use crate::record::outcome::VERBATIM_CAP;
-use crate::store::query::{Query as _, RejectedRow, Table, Value};
+use crate::store::query::{Query as _, RejectedRow, RejectedWish, Table, Value};
 use anyhow::Context as _;
 
 /// Arguments.
@@ -45,7 +45,11 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let query = loaded.query(&runtime)?;
     match args.command {
         Command::List { all, limit, json } => {
-            let table = if all { query.rejected(limit)? } else { query.rejected_groups()? };
+            let table = if all {
+                query.rejected(&RejectedWish { limit, ..RejectedWish::default() })?
+            } else {
+                query.rejected_groups()?
+            };
             if json {
                 screen.json_table(&table)?;
             } else if all {

@@ -72,10 +72,7 @@ fn completions_and_manual_pages_have_every_command_and_option() {
         for option in options {
             assert!(page.contains(&format!("--{option}")), "{name}.1 lacks --{option}");
         }
-        assert!(
-            words.is_empty() || holds_others(&found, words) || page.contains("Example: "),
-            "{name}.1"
-        );
+        assert!(words.is_empty() || holds_others(&found, words) || page.contains("Example: "), "{name}.1");
     }
     let count = std::fs::read_dir(pages).expect("our folder").count();
     assert_eq!(count, found.len(), "no page of a command that there is not");

@@ -1,0 +1,378 @@
+//! `cdrd find`: everything in which a number stands, and where there is nothing, what is known of that time. A call that
+//! somebody misses is stored, rejected, or never arrived: this says which.
+
+use super::calls;
+use super::deliveries::second;
+use super::numbers::Wished;
+use super::reread::{Reread, Sighting};
+use super::screen::{Screen, Tone, cell, json_object};
+use super::times::{length, moment};
+use super::{Exit, Loaded, WrongUsage};
+use crate::store::query::{LegWish, NUMBER_COLUMNS, Query as _, RejectedWish, Table, Value};
+use crate::store::sqlite::query::SqliteQuery;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The number, written as the PBX or as people do; an extension, or a text like anonymous
+    number: String,
+    /// Only about this time, and in every column that holds a number: "2h" ago, a day, or a time in this host's zone
+    /// ("2025-03-04 10:00") or with its own offset
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    around: Option<Timestamp>,
+    /// How far before and after that time
+    #[arg(long, value_name = "LENGTH", value_parser = length, default_value = "1d", requires = "around")]
+    within: SignedDuration,
+    /// Also read again what arrived of that time: duplicates, summaries and other rows that are in no table
+    #[arg(long, requires = "around")]
+    deep: bool,
+    /// Of each kind at most so many
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    limit: u32,
+    /// One JSON object per line; its member `kind` says what it is
+    #[arg(long)]
+    json: bool,
+}
+
+/// A time with its surroundings.
+#[derive(Clone, Copy)]
+struct Around {
+    at: Timestamp,
+    since: Timestamp,
+    until: Timestamp,
+}
+
+/// What was found.
+struct Found {
+    legs: Table,
+    /// Columns of each leg in which the number stands.
+    columns: Vec<Vec<&'static str>>,
+    rejected: Table,
+    sightings: Vec<Sighting>,
+}
+
+/// Looks everywhere.
+pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
+    if args.number.trim().is_empty() {
+        return Err(WrongUsage("the number is empty; write the one that is missed".to_owned()).into());
+    }
+    let runtime = crate::daemon::runtime()?;
+    let query = loaded.query(&runtime)?;
+    let wished = Wished::new(&args.number, loaded, &query)?;
+    let around = args.around.map(|at| Around {
+        at,
+        since: at.checked_sub(args.within).unwrap_or(Timestamp::MIN),
+        until: at.checked_add(args.within).unwrap_or(Timestamp::MAX),
+    });
+    let (legs, columns) = legs(args, &wished, around, &query)?;
+    let rejected = rejected(args, &wished, around, &query)?;
+    let mut found = Found { legs, columns, rejected, sightings: Vec::new() };
+    if let Some(Around { since, until, .. }) = around.filter(|_| args.deep) {
+        let listed: BTreeSet<i64> =
+            found.legs.rows.iter().map(|row| found.legs.value(row, "id").integer()).collect();
+        let reread = Reread { loaded, query: &query, wished: &wished, since, until, listed: &listed };
+        found.sightings = reread.all(&runtime)?;
+    }
+    if args.json {
+        found.as_json(screen)?;
+    } else {
+        found.print(args, &wished, around, screen)?;
+    }
+    if found.is_empty() {
+        missing(args, loaded, around, &query, screen)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Legs by the indexes of caller and callee, and of a time those that have the number in another column.
+fn legs(
+    args: &Args,
+    wished: &Wished,
+    around: Option<Around>,
+    query: &SqliteQuery,
+) -> anyhow::Result<(Table, Vec<Vec<&'static str>>)> {
+    let (since, until) = (around.map(|around| around.since), around.map(|around| around.until));
+    let by_index =
+        LegWish { since, until, parties: wished.parties(), limit: args.limit, ..LegWish::default() };
+    let mut legs = query.legs(&by_index)?;
+    if around.is_some() {
+        let ending = wished.ending();
+        let by_time = query.legs(&LegWish { since, until, ending, limit: u32::MAX, ..LegWish::default() })?;
+        let known: BTreeSet<i64> = legs.rows.iter().map(|row| legs.value(row, "id").integer()).collect();
+        let others = by_time.rows.iter().filter(|row| {
+            !known.contains(&by_time.value(row, "id").integer())
+                && !standing(&by_time, row, wished).is_empty()
+        });
+        legs.rows.extend(others.cloned());
+        let start = |row: &Vec<Value>| by_time.value(row, "started_at").text().to_owned();
+        legs.rows.sort_by_cached_key(|row| std::cmp::Reverse(start(row)));
+        legs.rows.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
+    }
+    let columns = legs.rows.iter().map(|row| standing(&legs, row, wished)).collect();
+    Ok((legs, columns))
+}
+
+/// Columns of a leg in which the number stands.
+fn standing(legs: &Table, row: &[Value], wished: &Wished) -> Vec<&'static str> {
+    let origin = legs.value(row, "origin").text();
+    NUMBER_COLUMNS.into_iter().filter(|column| wished.is(origin, legs.value(row, column).text())).collect()
+}
+
+fn rejected(
+    args: &Args,
+    wished: &Wished,
+    around: Option<Around>,
+    query: &SqliteQuery,
+) -> anyhow::Result<Table> {
+    let tail = wished.tail();
+    if tail.is_empty() {
+        return Ok(Table::default());
+    }
+    let mut found = query.rejected(&RejectedWish {
+        tail: Some(tail),
+        around: around.map(|around| (around.since, around.until)),
+        limit: u32::MAX,
+        ..RejectedWish::default()
+    })?;
+    let origin = |row: &Vec<Value>| found.value(row, "origin").text().to_owned();
+    let holds = |row: &Vec<Value>| match row.last() {
+        Some(Value::Blob(bytes)) => wished.stands_in(&origin(row), bytes),
+        _ => false,
+    };
+    let held: Vec<bool> = found.rows.iter().map(holds).collect();
+    let mut held = held.into_iter();
+    found.rows.retain(|_| held.next().unwrap_or(false));
+    found.rows.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
+    // The bytes are for `cdrd rejected show`.
+    found.columns.pop();
+    for row in &mut found.rows {
+        row.pop();
+    }
+    Ok(found)
+}
+
+impl Found {
+    const fn is_empty(&self) -> bool {
+        self.legs.rows.is_empty() && self.rejected.rows.is_empty() && self.sightings.is_empty()
+    }
+
+    fn print(
+        &self,
+        args: &Args,
+        wished: &Wished,
+        around: Option<Around>,
+        screen: &mut Screen,
+    ) -> std::io::Result<()> {
+        let forms = wished.parties().join(", ");
+        let how = match around {
+            Some(Around { since, until, .. }) => format!(
+                "{forms} as caller or callee (by index) or in {} (by time), between {} and {}",
+                NUMBER_COLUMNS[2..].join(", "),
+                written(since),
+                written(until)
+            ),
+            None => format!(
+                "{forms} as caller or callee (by index); with --around TIME in every column that holds numbers"
+            ),
+        };
+        screen.toned((Tone::Faint, "looked for "), (Tone::Faint, &how))?;
+        self.print_legs(args, screen)?;
+        self.print_rejected(screen)?;
+        if self.sightings.is_empty() {
+            return Ok(());
+        }
+        screen.line("")?;
+        screen.line(&screen.paint(Tone::Heading, "in what arrived"))?;
+        let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
+        let rows: Vec<Vec<String>> = self
+            .sightings
+            .iter()
+            .take(most)
+            .map(|seen| {
+                vec![
+                    seen.outcome.clone(),
+                    seen.delivery.clone(),
+                    seen.document.to_string(),
+                    seen.row.to_string(),
+                    seen.started.clone(),
+                ]
+            })
+            .collect();
+        screen.table(&["outcome", "delivery", "document", "row", "started"], &rows)?;
+        match self.sightings.len().saturating_sub(most) {
+            0 => Ok(()),
+            more => screen.line(&format!("(and {more} more; --limit N shows them)")),
+        }
+    }
+
+    fn print_legs(&self, args: &Args, screen: &mut Screen) -> std::io::Result<()> {
+        if self.legs.rows.is_empty() {
+            return Ok(());
+        }
+        screen.line("")?;
+        screen.line(&screen.paint(Tone::Heading, "legs"))?;
+        let rows: Vec<Vec<String>> = self
+            .legs
+            .rows
+            .iter()
+            .zip(&self.columns)
+            .map(|(row, columns)| {
+                let mut cells = calls::shown(&self.legs, row);
+                cells.insert(0, cell(self.legs.value(row, "id")));
+                cells.push(columns.join(", "));
+                cells
+            })
+            .collect();
+        let mut header = vec!["id"];
+        header.extend(calls::HEADER);
+        header.push("stands in");
+        screen.table(&header, &rows)?;
+        if rows.len() >= usize::try_from(args.limit).unwrap_or(usize::MAX) {
+            screen.line(&format!("(the latest {}; --limit N shows more)", args.limit))?;
+        }
+        Ok(())
+    }
+
+    fn print_rejected(&self, screen: &mut Screen) -> std::io::Result<()> {
+        if self.rejected.rows.is_empty() {
+            return Ok(());
+        }
+        screen.line("")?;
+        screen.line(&screen.paint(Tone::Heading, "rejected rows"))?;
+        let text = |row: &[Value], column: &str| cell(self.rejected.value(row, column));
+        let rows: Vec<Vec<String>> = self
+            .rejected
+            .rows
+            .iter()
+            .map(|row| {
+                ["id", "reason", "source", "name", "row_number"].map(|column| text(row, column)).to_vec()
+            })
+            .collect();
+        screen.table(&["id", "reason", "source", "name", "row"], &rows)?;
+        screen.line("`cdrd rejected show ID` shows the row and says what to do.")
+    }
+
+    fn as_json(&self, screen: &mut Screen) -> std::io::Result<()> {
+        let kind = |kind: &str, mut object: serde_json::Value| {
+            object["kind"] = kind.into();
+            object
+        };
+        for (row, columns) in self.legs.rows.iter().zip(&self.columns) {
+            let mut leg = kind("leg", json_object(&self.legs.columns, row));
+            leg["stands_in"] = json!(columns);
+            screen.json_value(&leg)?;
+        }
+        for row in &self.rejected.rows {
+            screen.json_value(&kind("rejected", json_object(&self.rejected.columns, row)))?;
+        }
+        for seen in &self.sightings {
+            screen.json_value(&json!({
+                "kind": "arrived", "outcome": seen.outcome, "delivery_id": seen.delivery, "document": seen.document,
+                "row": seen.row, "started_at": seen.started,
+            }))?;
+        }
+        Ok(())
+    }
+}
+
+/// Nothing was found: who brought calls of that time, who did not, and what could still hide it.
+fn missing(
+    args: &Args,
+    loaded: &Loaded,
+    around: Option<Around>,
+    query: &SqliteQuery,
+    screen: &mut Screen,
+) -> anyhow::Result<()> {
+    let mut say = |tone: Tone, start: &str, text: &str| -> std::io::Result<()> {
+        if args.json {
+            return screen.json_value(&json!({"kind": start, "message": text}));
+        }
+        screen.toned((tone, &format!("{start:<12}")), (Tone::Plain, text))
+    };
+    say(Tone::Warning, "nothing", "no leg and no rejected row has this number")?;
+    if let Some(Around { at, .. }) = around {
+        let coverage = query.coverage(at)?;
+        for (source, origin) in sources(loaded, &coverage) {
+            let (tone, start, text) = covered(&coverage, &source, &origin, at);
+            say(tone, start, &text)?;
+        }
+    } else {
+        say(
+            Tone::Plain,
+            "hint",
+            "--around TIME says which sources brought calls of that time, and which did not",
+        )?;
+    }
+    let overview = query.overview(crate::record::delivery::DeliveryId::new(Timestamp::MAX, 0))?;
+    let waiting =
+        overview.waiting.rows.first().map_or(0, |row| overview.waiting.value(row, "deliveries").integer());
+    if waiting > 0 {
+        say(
+            Tone::Warning,
+            "waiting",
+            &format!("{waiting} deliveries are not read yet: look again when they are"),
+        )?;
+    }
+    let whole = "SELECT count(*) FROM rejected r JOIN document d ON d.id = r.document_id
+                  WHERE r.row_number = 0 AND r.resolved_at IS NULL AND d.state <> 'superseded'";
+    let mut documents = 0;
+    query.each(whole, &mut |_, row| {
+        documents = row.first().map_or(0, Value::integer);
+        std::ops::ControlFlow::Break(())
+    })?;
+    if documents > 0 {
+        let text = format!(
+            "{documents} documents were rejected as a whole and may hold it: `cdrd rejected list --all`"
+        );
+        say(Tone::Warning, "rejected", &text)?;
+    }
+    Ok(())
+}
+
+/// Sources with the origin of their calls: the configured ones, and those that ever brought any.
+fn sources(loaded: &Loaded, coverage: &Table) -> BTreeSet<(String, String)> {
+    let configured = loaded.config.sources.iter().map(|source| (source.name.clone(), source.origin.clone()));
+    let text = |row: &[Value], column| coverage.value(row, column).text().to_owned();
+    let known = coverage.rows.iter().map(|row| (text(row, "source"), text(row, "origin")));
+    configured.chain(known).collect()
+}
+
+/// What one source brought of a time.
+fn covered(coverage: &Table, source: &str, origin: &str, at: Timestamp) -> (Tone, &'static str, String) {
+    let text = |row: &[Value], column| cell(coverage.value(row, column));
+    let mine = |row: &&Vec<Value>| {
+        coverage.value(row, "source").text() == source && coverage.value(row, "origin").text() == origin
+    };
+    let mut parts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in coverage.rows.iter().filter(mine) {
+        let relation = text(row, "relation");
+        let (first, last) = (second(&text(row, "first_start")), second(&text(row, "last_start")));
+        let delivery = format!("delivery {} {}", text(row, "delivery_id"), text(row, "name"));
+        let part = match relation.as_str() {
+            "covers" => format!("{delivery} with calls from {first} to {last}"),
+            "before" => format!("the last before began {last} ({delivery})"),
+            _ => format!("the first after began {first} ({delivery})"),
+        };
+        parts.entry(relation).or_default().push(part);
+    }
+    let who = format!("source {source} of origin {origin}");
+    if let Some(covers) = parts.get("covers") {
+        let more = if covers.len() > 3 { format!(" and {} more", covers.len() - 3) } else { String::new() };
+        let text = format!(
+            "{who} brought calls of {}: {}{more}",
+            written(at),
+            covers[..covers.len().min(3)].join("; ")
+        );
+        return (Tone::Good, "covered", text);
+    }
+    let near: Vec<String> = parts.into_values().rev().flatten().collect();
+    let near = if near.is_empty() { "it brought no call at all".to_owned() } else { near.join("; ") };
+    (Tone::Warning, "not covered", format!("{who} brought no call about {}: {near}", written(at)))
+}
+
+fn written(time: Timestamp) -> String {
+    second(&time.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
