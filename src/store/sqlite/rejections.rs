@@ -8,7 +8,7 @@ use crate::store::query::{QueryError, RejectedWish, Table, Value};
 use std::ops::ControlFlow;
 
 const COLUMNS: &str = "r.id, d.delivery_id, l.name, l.source, d.path, d.format, r.row_number, r.byte_offset, r.byte_length, \
-    r.reason, r.field, r.message";
+    r.reason, r.field, r.message, r.document_id, d.number AS document_number";
 
 /// The rejections, the latest first.
 pub(super) fn rejected(query: &SqliteQuery, wish: &RejectedWish) -> Result<Table, QueryError> {
