@@ -3,6 +3,7 @@
 
 use super::calls;
 use super::deliveries::second;
+use super::missing::Missing;
 use super::numbers::Wished;
 use super::reread::{Reread, Sighting};
 use super::screen::{Screen, Tone, cell, json_object};
@@ -12,7 +13,7 @@ use crate::store::query::{LegWish, NUMBER_COLUMNS, Query as _, RejectedWish, Tab
 use crate::store::sqlite::query::SqliteQuery;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -39,8 +40,9 @@ pub struct Args {
 
 /// A time with its surroundings.
 #[derive(Clone, Copy)]
-struct Around {
-    at: Timestamp,
+pub struct Around {
+    /// The time.
+    pub at: Timestamp,
     since: Timestamp,
     until: Timestamp,
 }
@@ -81,8 +83,14 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     } else {
         found.print(args, &wished, around, screen)?;
     }
-    if found.is_empty() {
-        missing(args, loaded, around, &query, screen)?;
+    if !found.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let missing = Missing::look(around, &query)?;
+    if args.json {
+        missing.as_json(around, loaded, screen)?;
+    } else {
+        missing.print(around, loaded, screen)?;
     }
     Ok(Exit::Done)
 }
@@ -214,21 +222,25 @@ impl Found {
         }
         screen.line("")?;
         screen.line(&screen.paint(Tone::Heading, "legs"))?;
-        let rows: Vec<Vec<String>> = self
-            .legs
-            .rows
-            .iter()
-            .zip(&self.columns)
-            .map(|(row, columns)| {
-                let mut cells = calls::shown(&self.legs, row);
-                cells.insert(0, cell(self.legs.value(row, "id")));
-                cells.push(columns.join(", "));
-                cells
-            })
-            .collect();
-        let mut header = vec!["id"];
-        header.extend(calls::HEADER);
+        let mut header = calls::HEADER.to_vec();
+        let mut rows: Vec<Vec<String>> =
+            self.legs.rows.iter().map(|row| calls::shown(&self.legs, row)).collect();
+        if screen.is_terminal() {
+            // What `cdrd calls ID` shows as well.
+            calls::shorten(&mut header, &mut rows);
+            for place in [5, 1] {
+                header.remove(place);
+                for row in &mut rows {
+                    row.remove(place);
+                }
+            }
+        }
+        header.insert(0, "id");
         header.push("stands in");
+        for ((cells, row), columns) in rows.iter_mut().zip(&self.legs.rows).zip(&self.columns) {
+            cells.insert(0, cell(self.legs.value(row, "id")));
+            cells.push(columns.join(", "));
+        }
         screen.table(&header, &rows)?;
         if rows.len() >= usize::try_from(args.limit).unwrap_or(usize::MAX) {
             screen.line(&format!("(the latest {}; --limit N shows more)", args.limit))?;
@@ -278,101 +290,7 @@ impl Found {
     }
 }
 
-/// Nothing was found: who brought calls of that time, who did not, and what could still hide it.
-fn missing(
-    args: &Args,
-    loaded: &Loaded,
-    around: Option<Around>,
-    query: &SqliteQuery,
-    screen: &mut Screen,
-) -> anyhow::Result<()> {
-    let mut say = |tone: Tone, start: &str, text: &str| -> std::io::Result<()> {
-        if args.json {
-            return screen.json_value(&json!({"kind": start, "message": text}));
-        }
-        screen.toned((tone, &format!("{start:<12}")), (Tone::Plain, text))
-    };
-    say(Tone::Warning, "nothing", "no leg and no rejected row has this number")?;
-    if let Some(Around { at, .. }) = around {
-        let coverage = query.coverage(at)?;
-        for (source, origin) in sources(loaded, &coverage) {
-            let (tone, start, text) = covered(&coverage, &source, &origin, at);
-            say(tone, start, &text)?;
-        }
-    } else {
-        say(
-            Tone::Plain,
-            "hint",
-            "--around TIME says which sources brought calls of that time, and which did not",
-        )?;
-    }
-    let overview = query.overview(crate::record::delivery::DeliveryId::new(Timestamp::MAX, 0))?;
-    let waiting =
-        overview.waiting.rows.first().map_or(0, |row| overview.waiting.value(row, "deliveries").integer());
-    if waiting > 0 {
-        say(
-            Tone::Warning,
-            "waiting",
-            &format!("{waiting} deliveries are not read yet: look again when they are"),
-        )?;
-    }
-    let whole = "SELECT count(*) FROM rejected r JOIN document d ON d.id = r.document_id
-                  WHERE r.row_number = 0 AND r.resolved_at IS NULL AND d.state <> 'superseded'";
-    let mut documents = 0;
-    query.each(whole, &mut |_, row| {
-        documents = row.first().map_or(0, Value::integer);
-        std::ops::ControlFlow::Break(())
-    })?;
-    if documents > 0 {
-        let text = format!(
-            "{documents} documents were rejected as a whole and may hold it: `cdrd rejected list --all`"
-        );
-        say(Tone::Warning, "rejected", &text)?;
-    }
-    Ok(())
-}
-
-/// Sources with the origin of their calls: the configured ones, and those that ever brought any.
-fn sources(loaded: &Loaded, coverage: &Table) -> BTreeSet<(String, String)> {
-    let configured = loaded.config.sources.iter().map(|source| (source.name.clone(), source.origin.clone()));
-    let text = |row: &[Value], column| coverage.value(row, column).text().to_owned();
-    let known = coverage.rows.iter().map(|row| (text(row, "source"), text(row, "origin")));
-    configured.chain(known).collect()
-}
-
-/// What one source brought of a time.
-fn covered(coverage: &Table, source: &str, origin: &str, at: Timestamp) -> (Tone, &'static str, String) {
-    let text = |row: &[Value], column| cell(coverage.value(row, column));
-    let mine = |row: &&Vec<Value>| {
-        coverage.value(row, "source").text() == source && coverage.value(row, "origin").text() == origin
-    };
-    let mut parts: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for row in coverage.rows.iter().filter(mine) {
-        let relation = text(row, "relation");
-        let (first, last) = (second(&text(row, "first_start")), second(&text(row, "last_start")));
-        let delivery = format!("delivery {} {}", text(row, "delivery_id"), text(row, "name"));
-        let part = match relation.as_str() {
-            "covers" => format!("{delivery} with calls from {first} to {last}"),
-            "before" => format!("the last before began {last} ({delivery})"),
-            _ => format!("the first after began {first} ({delivery})"),
-        };
-        parts.entry(relation).or_default().push(part);
-    }
-    let who = format!("source {source} of origin {origin}");
-    if let Some(covers) = parts.get("covers") {
-        let more = if covers.len() > 3 { format!(" and {} more", covers.len() - 3) } else { String::new() };
-        let text = format!(
-            "{who} brought calls of {}: {}{more}",
-            written(at),
-            covers[..covers.len().min(3)].join("; ")
-        );
-        return (Tone::Good, "covered", text);
-    }
-    let near: Vec<String> = parts.into_values().rev().flatten().collect();
-    let near = if near.is_empty() { "it brought no call at all".to_owned() } else { near.join("; ") };
-    (Tone::Warning, "not covered", format!("{who} brought no call about {}: {near}", written(at)))
-}
-
-fn written(time: Timestamp) -> String {
+/// A time as all others are shown.
+pub fn written(time: Timestamp) -> String {
     second(&time.strftime("%Y-%m-%d %H:%M:%S").to_string())
 }

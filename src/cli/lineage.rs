@@ -176,11 +176,8 @@ fn print_statement(place: usize, statement: &Statement, screen: &mut Screen) -> 
         format!("{} from source {}", statement.raw.layout.card.id, printable(statement.source.as_bytes()));
     screen.toned((Tone::Heading, &format!("statement {number}  ")), (Tone::Plain, &title))?;
     let mut fact = |name: &str, text: &str| screen.hanging(&format!("  {name:<9} "), text);
-    let received = second(&statement.received_at);
-    fact(
-        "delivery",
-        &format!("{} {}, received {received}", statement.delivery, shown(&statement.delivery_name)),
-    )?;
+    fact("delivery", &format!("{} {}", statement.delivery, shown(&statement.delivery_name)))?;
+    fact("received", &second(&statement.received_at))?;
     let path = match statement.document_path.as_str() {
         "" => String::new(),
         path => format!(" ({})", shown(path)),

@@ -16,6 +16,7 @@ pub mod journal;
 mod lineage;
 mod man;
 mod marked;
+mod missing;
 mod numbers;
 mod original;
 mod rejected;

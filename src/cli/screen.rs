@@ -10,8 +10,9 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 /// Columns that people copy or compare: never broken over lines.
 const SOLID: [&str; 4] = ["id", "started", "state", "reason"];
-/// Words up to this long are never broken either; a longer one is, or no path would fit.
-const LONGEST_WORD: usize = 12;
+/// Words up to this long are not broken either: a telephone number has sixteen characters. Where the terminal is too
+/// narrow for that, shorter ones are; a longer one always is, or no path would fit.
+const LONGEST_WORDS: [usize; 2] = [16, 12];
 /// Where the terminal does not tell its width.
 const USUAL_WIDTH: usize = 80;
 
@@ -171,16 +172,19 @@ impl Screen {
 
 /// A table that fits; where it cannot without breaking words, each row is a block of lines with a name before each value.
 fn drawn(header: &[&str], rows: &[Vec<String>], width: usize, colour: bool) -> String {
-    let widths: Vec<usize> =
-        header.iter().enumerate().map(|(place, name)| least_width(name, place, rows)).collect();
-    // A blank on each side of a column.
-    if widths.iter().map(|least| least + 2).sum::<usize>() > width && !rows.is_empty() {
+    let widths = |longest: usize| -> Vec<usize> {
+        header.iter().enumerate().map(|(place, name)| least_width(name, place, rows, longest)).collect()
+    };
+    // A blank on each side of a column, of which the last is not seen.
+    let fits = |widths: &Vec<usize>| widths.iter().map(|least| least + 2).sum::<usize>() <= width + 1;
+    let Some(widths) = LONGEST_WORDS.map(widths).into_iter().find(|widths| fits(widths) || rows.is_empty())
+    else {
         return blocks(header, rows);
-    }
+    };
     let mut table = comfy_table::Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    table.set_width(u16::try_from(width + 1).unwrap_or(u16::MAX));
     // Whether colours are wanted was decided by whoever made the screen.
     if colour {
         table.enforce_styling();
@@ -202,7 +206,7 @@ fn drawn(header: &[&str], rows: &[Vec<String>], width: usize, colour: bool) -> S
 /// Columns whose words have tones.
 fn toned_cell(text: &str, column: &str) -> Cell {
     let cell = Cell::new(text);
-    if !["state", "disposition"].contains(&column) {
+    if !["state", "disposition", "outcome"].contains(&column) {
         return cell;
     }
     match Tone::of(text) {
@@ -248,13 +252,13 @@ fn hung(start: &str, text: &str, width: usize) -> String {
     lines
 }
 
-fn least_width(name: &str, place: usize, rows: &[Vec<String>]) -> usize {
+fn least_width(name: &str, place: usize, rows: &[Vec<String>], longest: usize) -> usize {
     let length = |text: &str| text.chars().count();
     let needed = |cell: &String| {
         if SOLID.contains(&name) {
             return length(cell);
         }
-        cell.split(' ').map(length).max().unwrap_or(0).min(LONGEST_WORD)
+        cell.split(' ').map(length).max().unwrap_or(0).min(longest)
     };
     rows.iter().filter_map(|row| row.get(place)).map(needed).max().unwrap_or(0).max(length(name))
 }

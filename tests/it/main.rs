@@ -12,4 +12,5 @@ mod not_cdrs;
 mod operator;
 mod site;
 mod sixty;
+mod snapshots;
 mod tour;
