@@ -71,7 +71,8 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         direction: args.direction,
         disposition: args.disposition,
         origin: args.origin.clone(),
-        limit: args.limit,
+        // One more, to know whether there are more.
+        limit: args.limit.saturating_add(1),
         ..LegWish::default()
     };
     if let Some(number) = &args.number {
@@ -83,7 +84,10 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
             .into());
         }
     }
-    let legs = query.legs(&wish)?;
+    let mut legs = query.legs(&wish)?;
+    let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let more = legs.rows.len() > most;
+    legs.rows.truncate(most);
     if let Some(id) = args.id.as_ref().filter(|_| legs.rows.is_empty()) {
         anyhow::bail!(
             "there is no such leg {id:?}; name a row number (`cdrd calls --json` shows `id`) or the PBX's unique id"
@@ -98,6 +102,9 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         csv::write(&legs, args.raw, screen)?;
     } else {
         list(&legs, screen)?;
+    }
+    if more {
+        super::screen::note(&format!("only the latest {most} legs; --limit N gives more"));
     }
     Ok(Exit::Done)
 }

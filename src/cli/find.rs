@@ -6,7 +6,7 @@ use super::deliveries::second;
 use super::missing::Missing;
 use super::numbers::Wished;
 use super::reread::{Reread, Sighting};
-use super::screen::{Screen, Tone, cell, json_object};
+use super::screen::{Screen, Tone, cell, json_object, note};
 use super::times::{length, moment};
 use super::{Exit, Loaded, WrongUsage};
 use crate::store::query::{LegWish, NUMBER_COLUMNS, Query as _, RejectedWish, Table, Value};
@@ -70,7 +70,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         until: at.checked_add(args.within).unwrap_or(Timestamp::MAX),
     });
     let (legs, columns) = legs(args, &wished, around, &query)?;
-    let rejected = rejected(args, &wished, around, &query)?;
+    let rejected = rejected(&wished, around, &query)?;
     let mut found = Found { legs, columns, rejected, sightings: Vec::new() };
     if let Some(Around { since, until, .. }) = around.filter(|_| args.deep) {
         let listed: BTreeSet<i64> =
@@ -78,10 +78,20 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         let reread = Reread { loaded, query: &query, wished: &wished, since, until, listed: &listed };
         found.sightings = reread.all(&runtime)?;
     }
+    let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    if [found.legs.rows.len(), found.rejected.rows.len(), found.sightings.len()]
+        .iter()
+        .any(|rows| *rows > most)
+    {
+        note(&format!("only {most} of each kind; --limit N gives more"));
+    }
+    found.legs.rows.truncate(most);
+    found.rejected.rows.truncate(most);
+    found.sightings.truncate(most);
     if args.json {
         found.as_json(screen)?;
     } else {
-        found.print(args, &wished, around, screen)?;
+        found.print(&wished, around, screen)?;
     }
     if !found.is_empty() {
         return Ok(Exit::Done);
@@ -103,8 +113,9 @@ fn legs(
     query: &SqliteQuery,
 ) -> anyhow::Result<(Table, Vec<Vec<&'static str>>)> {
     let (since, until) = (around.map(|around| around.since), around.map(|around| around.until));
-    let by_index =
-        LegWish { since, until, parties: wished.parties(), limit: args.limit, ..LegWish::default() };
+    // One more, to know whether there are more.
+    let limit = args.limit.saturating_add(1);
+    let by_index = LegWish { since, until, parties: wished.parties(), limit, ..LegWish::default() };
     let mut legs = query.legs(&by_index)?;
     if around.is_some() {
         let ending = wished.ending();
@@ -117,7 +128,7 @@ fn legs(
         legs.rows.extend(others.cloned());
         let start = |row: &Vec<Value>| by_time.value(row, "started_at").text().to_owned();
         legs.rows.sort_by_cached_key(|row| std::cmp::Reverse(start(row)));
-        legs.rows.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
+        legs.rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     }
     let columns = legs.rows.iter().map(|row| standing(&legs, row, wished)).collect();
     Ok((legs, columns))
@@ -129,12 +140,7 @@ fn standing(legs: &Table, row: &[Value], wished: &Wished) -> Vec<&'static str> {
     NUMBER_COLUMNS.into_iter().filter(|column| wished.is(origin, legs.value(row, column).text())).collect()
 }
 
-fn rejected(
-    args: &Args,
-    wished: &Wished,
-    around: Option<Around>,
-    query: &SqliteQuery,
-) -> anyhow::Result<Table> {
+fn rejected(wished: &Wished, around: Option<Around>, query: &SqliteQuery) -> anyhow::Result<Table> {
     let tail = wished.tail();
     if tail.is_empty() {
         return Ok(Table::default());
@@ -153,7 +159,6 @@ fn rejected(
     let held: Vec<bool> = found.rows.iter().map(holds).collect();
     let mut held = held.into_iter();
     found.rows.retain(|_| held.next().unwrap_or(false));
-    found.rows.truncate(usize::try_from(args.limit).unwrap_or(usize::MAX));
     // The bytes are for `cdrd rejected show`.
     found.columns.pop();
     for row in &mut found.rows {
@@ -167,13 +172,7 @@ impl Found {
         self.legs.rows.is_empty() && self.rejected.rows.is_empty() && self.sightings.is_empty()
     }
 
-    fn print(
-        &self,
-        args: &Args,
-        wished: &Wished,
-        around: Option<Around>,
-        screen: &mut Screen,
-    ) -> std::io::Result<()> {
+    fn print(&self, wished: &Wished, around: Option<Around>, screen: &mut Screen) -> std::io::Result<()> {
         let forms = wished.parties().join(", ");
         let how = match around {
             Some(Around { since, until, .. }) => format!(
@@ -187,18 +186,16 @@ impl Found {
             ),
         };
         screen.toned((Tone::Faint, "looked for "), (Tone::Faint, &how))?;
-        self.print_legs(args, screen)?;
+        self.print_legs(screen)?;
         self.print_rejected(screen)?;
         if self.sightings.is_empty() {
             return Ok(());
         }
         screen.line("")?;
         screen.line(&screen.paint(Tone::Heading, "in what arrived"))?;
-        let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
         let rows: Vec<Vec<String>> = self
             .sightings
             .iter()
-            .take(most)
             .map(|seen| {
                 vec![
                     seen.outcome.clone(),
@@ -209,14 +206,10 @@ impl Found {
                 ]
             })
             .collect();
-        screen.table(&["outcome", "delivery", "document", "row", "started"], &rows)?;
-        match self.sightings.len().saturating_sub(most) {
-            0 => Ok(()),
-            more => screen.line(&format!("(and {more} more; --limit N shows them)")),
-        }
+        screen.table(&["outcome", "delivery", "document", "row", "started"], &rows)
     }
 
-    fn print_legs(&self, args: &Args, screen: &mut Screen) -> std::io::Result<()> {
+    fn print_legs(&self, screen: &mut Screen) -> std::io::Result<()> {
         if self.legs.rows.is_empty() {
             return Ok(());
         }
@@ -241,11 +234,7 @@ impl Found {
             cells.insert(0, cell(self.legs.value(row, "id")));
             cells.push(columns.join(", "));
         }
-        screen.table(&header, &rows)?;
-        if rows.len() >= usize::try_from(args.limit).unwrap_or(usize::MAX) {
-            screen.line(&format!("(the latest {}; --limit N shows more)", args.limit))?;
-        }
-        Ok(())
+        screen.table(&header, &rows)
     }
 
     fn print_rejected(&self, screen: &mut Screen) -> std::io::Result<()> {

@@ -324,6 +324,11 @@ pub fn complain(error: &anyhow::Error) {
     let _ = writeln!(io::stderr(), "cdrd: {error:#}");
 }
 
+/// Says on standard error what a person should know beside the result.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "cdrd: {text}");
+}
+
 /// A size for people.
 pub fn size(bytes: i64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
