@@ -61,7 +61,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     if args.number.trim().is_empty() {
         return Err(WrongUsage("the number is empty; write the one that is missed".to_owned()).into());
     }
-    let runtime = crate::daemon::runtime()?;
+    let runtime = super::runtime()?;
     let query = loaded.query(&runtime)?;
     let wished = Wished::new(&args.number, loaded, &query)?;
     let around = args.around.map(|at| Around {
@@ -76,7 +76,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         let listed: BTreeSet<i64> =
             found.legs.rows.iter().map(|row| found.legs.value(row, "id").integer()).collect();
         let reread = Reread { loaded, query: &query, wished: &wished, since, until, listed: &listed };
-        found.sightings = reread.all(&runtime)?;
+        found.sightings = reread.all(&crate::daemon::runtime()?)?;
     }
     let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
     if [found.legs.rows.len(), found.rejected.rows.len(), found.sightings.len()]
@@ -201,7 +201,7 @@ impl Found {
                     seen.outcome.clone(),
                     seen.delivery.clone(),
                     seen.document.to_string(),
-                    seen.row.to_string(),
+                    if seen.row == 0 { String::new() } else { seen.row.to_string() },
                     seen.started.clone(),
                 ]
             })

@@ -129,6 +129,13 @@ fn settled(site: &Site, text: &str) -> String {
             rest = &rest[length..];
             continue;
         }
+        let bytes = "\"database_bytes\":";
+        if let Some(after) = rest.strip_prefix(bytes) {
+            settled.push_str(bytes);
+            settled.push('0');
+            rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            continue;
+        }
         let inside = settled.ends_with(|c: char| c.is_ascii_digit() || c == '.');
         if let Some(length) = size(rest).filter(|_| !inside) {
             settled.push_str("1.0 MiB");
@@ -197,6 +204,7 @@ fn calls() {
             &["calls", "--since", "2025-03-13", "--until", "2025-03-14", "--csv", "--raw"],
             &["calls", "1741770131.17", "--lineage"],
             &["calls", "1741770131.17", "--lineage", "--json"],
+            &["calls", "12", "--lineage"],
             &["calls", "4711"],
             &["calls", "--since", "yesterday"],
             &["calls", "--csv", "--json"],
@@ -217,6 +225,7 @@ fn find() {
             &["find", "+44 20 7946 0456"],
             &["find", "02079460456", "--around", "2025-03-13 16:00", "--deep"],
             &["find", "201", "--around", "2025-03-12 09:00", "--within", "2h", "--deep", "--json"],
+            &["find", "203", "--around", "2025-03-12 09:15", "--within", "10m", "--deep"],
             &["find", "Harbour"],
             &["find", "999", "--around", "2025-03-12 09:10"],
             &["find", "999", "--around", "2025-03-12 23:00", "--json"],
@@ -288,7 +297,8 @@ fn the_others() {
             &["calls"],
             &["find", "201"],
             &["original", "01JQ8Z6T5Z9M3V0X4C2B1A7K8D"],
-            &["import", "ucm-export.csv", "Master.csv"],
+            &["import", "Master.csv"],
+            &["import", "ucm-export.csv"],
             &["import", "ucm-export.csv"],
             &["status"],
             &["status", "--json"],
@@ -303,7 +313,8 @@ fn the_others() {
             &["original", "nonsense"],
             &["rejected", "show", "1"],
             &["nonsense"],
-            &["--version"],
+            &["completions", "tcsh"],
+            &["man", "nowhere"],
         ],
     );
     parts.push(on_terminal(&site, 120, &["deliveries"]));
