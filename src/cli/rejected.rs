@@ -2,7 +2,7 @@
 
 use super::deliveries::second;
 use super::marked::marked;
-use super::screen::{Screen, cell};
+use super::screen::{Screen, Tone, cell};
 use super::{Exit, Loaded, export};
 use crate::record::delivery::printable;
 use crate::record::outcome::VERBATIM_CAP;
@@ -207,7 +207,9 @@ fn show(row: &RejectedRow, screen: &mut Screen) -> std::io::Result<()> {
         return Ok(());
     }
     screen.line("")?;
-    screen.line(&marked(&row.verbatim, row.field.as_deref(), &row.layouts))?;
+    let shown =
+        marked(&row.verbatim, row.field.as_deref(), &row.layouts, |text| screen.paint(Tone::Bad, text));
+    screen.line(&shown)?;
     if row.verbatim.len() >= VERBATIM_CAP {
         screen.line(&format!("(only the first {} KiB are kept here)", VERBATIM_CAP / 1024))?;
     }
