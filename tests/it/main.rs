@@ -8,6 +8,7 @@ mod crash;
 mod docs;
 mod hostile;
 mod manual;
+mod mending;
 mod not_cdrs;
 mod operator;
 mod site;
