@@ -168,8 +168,10 @@ fn rejected(wished: &Wished, around: Option<Around>, query: &SqliteQuery) -> any
 }
 
 impl Found {
-    const fn is_empty(&self) -> bool {
-        self.legs.rows.is_empty() && self.rejected.rows.is_empty() && self.sightings.is_empty()
+    /// Nothing holds the number; what could not be read tells nothing.
+    fn is_empty(&self) -> bool {
+        let seen = self.sightings.iter().any(|seen| seen.row > 0);
+        self.legs.rows.is_empty() && self.rejected.rows.is_empty() && !seen
     }
 
     fn print(&self, wished: &Wished, around: Option<Around>, screen: &mut Screen) -> std::io::Result<()> {

@@ -7,12 +7,11 @@ use super::numbers::Wished;
 use super::original;
 use crate::intake::Intake;
 use crate::pipeline::{self, PreviewRow, Rereader};
-use crate::record::delivery::DeliveryId;
+use crate::record::delivery::{DeliveryId, printable};
 use crate::record::document::{Dialect, RowKind};
 use crate::record::outcome::Skip;
 use crate::store::query::{Query as _, ReadDocument, Value};
 use crate::store::sqlite::query::SqliteQuery;
-use anyhow::Context as _;
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -58,8 +57,17 @@ impl Reread<'_> {
         let intake = original::open(self.loaded, runtime)?;
         for delivery in documents.chunk_by(|one, other| one.delivery == other.delivery) {
             let before = found.len();
-            self.delivery(delivery, &intake, &mut found)
-                .with_context(|| format!("cannot read delivery {} again", delivery[0].delivery))?;
+            if let Err(error) = self.delivery(delivery, &intake, &mut found) {
+                // The others may hold the call: this one is told and passed over.
+                found.push(Sighting {
+                    outcome: printable(format!("cannot be read again: {error:#}").as_bytes()),
+                    delivery: delivery[0].delivery.clone(),
+                    document: delivery[0].number,
+                    row: 0,
+                    started: String::new(),
+                });
+                continue;
+            }
             if found.len() > before {
                 self.repeats(&delivery[0], &mut found)?;
             }

@@ -72,9 +72,7 @@ impl Screen {
     pub fn standard() -> Self {
         let out = io::stdout();
         let terminal = out.is_terminal();
-        let said = |name: &str| std::env::var(name).ok();
-        let colour = terminal
-            && colours(said("NO_COLOR").as_deref(), said("CLICOLOR").as_deref(), said("TERM").as_deref());
+        let colour = terminal && colours_are_welcome();
         Self { out: Box::new(BufWriter::new(out)), terminal, colour, fixed_width: None }
     }
 
@@ -217,7 +215,13 @@ fn toned_cell(text: &str, column: &str) -> Cell {
     }
 }
 
-/// Whether a terminal is to be coloured: <https://no-color.org> and the older `CLICOLOR` say how people refuse it.
+/// Whether whoever sits at the terminal wants colours.
+pub fn colours_are_welcome() -> bool {
+    let said = |name: &str| std::env::var(name).ok();
+    colours(said("NO_COLOR").as_deref(), said("CLICOLOR").as_deref(), said("TERM").as_deref())
+}
+
+/// What the environment says of colours: <https://no-color.org> and the older `CLICOLOR` say how people refuse it.
 fn colours(no_color: Option<&str>, clicolor: Option<&str>, term: Option<&str>) -> bool {
     no_color.is_none_or(str::is_empty) && clicolor != Some("0") && term != Some("dumb")
 }

@@ -234,6 +234,10 @@ fn find() {
             &["find", "999", "--deep"],
         ],
     );
+    let originals = site.path("var/originals");
+    std::fs::rename(&originals, site.path("elsewhere")).expect("the folder is writable");
+    parts.push("(the originals are moved away)\n".to_owned());
+    parts.push(piped(&site, &["find", "203", "--around", "2025-03-12 09:15", "--within", "10m", "--deep"]));
     parts.push(on_terminal(&site, 80, &["find", "02079460456", "--around", "2025-03-13T16:00Z"]));
     parts.push(on_terminal(&site, 120, &["find", "999", "--around", "2025-03-12T23:00Z"]));
     check(&site, "find", &parts);
@@ -263,6 +267,9 @@ fn rejected() {
         let name = file.display().to_string();
         parts.push(format!("{name}:\n{}\n", std::fs::read_to_string(&file).expect("it is text")));
     }
+    std::fs::rename(site.path("var/originals"), site.path("elsewhere")).expect("the folder is writable");
+    parts.push("(the originals are moved away)\n".to_owned());
+    parts.push(piped(&site, &["rejected", "export", "--output", "kept", "--reason", "start_invalid"]));
     parts.push(on_terminal(&site, 80, &["rejected", "list", "--all"]));
     parts.push(on_terminal(&site, 80, &["rejected", "show", "1"]));
     check(&site, "rejected", &parts);
