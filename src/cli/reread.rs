@@ -161,19 +161,23 @@ impl Reread<'_> {
         Ok(seen(outcome, position.row, shown))
     }
 
-    /// Deliveries that brought the same bytes again and were not read.
+    /// What brought the same bytes again and was not read: whole bodies, and documents in other envelopes.
     fn repeats(&self, document: &ReadDocument, found: &mut Vec<Sighting>) -> anyhow::Result<()> {
         let id: DeliveryId = document.delivery.parse()?;
         // The id is a parsed ULID and holds nothing but letters and digits.
         let sql = format!(
-            "SELECT again.id FROM delivery first JOIN delivery again ON again.content_hash = first.content_hash \
-             WHERE first.id = '{id}' AND again.state = 'repeated' ORDER BY again.id"
+            "SELECT again.id, 1 FROM delivery first JOIN delivery again ON again.content_hash = first.content_hash \
+              WHERE first.id = '{id}' AND again.state = 'repeated' \
+             UNION \
+             SELECT again.delivery_id, again.number FROM document first \
+               JOIN document again ON again.content_hash = first.content_hash \
+              WHERE first.delivery_id = '{id}' AND first.state = 'done' AND again.state = 'repeated' ORDER BY 1, 2"
         );
         self.query.each(&sql, &mut |_, row| {
             found.push(Sighting {
-                outcome: format!("the same bytes as delivery {id}, once more"),
+                outcome: format!("the same bytes as in delivery {id}, once more"),
                 delivery: row.first().map_or("", Value::text).to_owned(),
-                document: 1,
+                document: row.get(1).map_or(1, |number| u32::try_from(number.integer()).unwrap_or(1)),
                 row: 0,
                 started: String::new(),
             });

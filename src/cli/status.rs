@@ -113,7 +113,7 @@ fn as_lines(
         let state = known.map_or_else(|| "not started yet".to_owned(), |row| health(states, row));
         let tone = known.map_or(Tone::Faint, |row| match states.value(row, "health").text() {
             "ok" => Tone::Good,
-            "retrying" => Tone::Warning,
+            "retrying" | "late" => Tone::Warning,
             "stopped" => Tone::Bad,
             _ => Tone::Faint,
         });
