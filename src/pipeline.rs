@@ -9,10 +9,12 @@ mod journal;
 mod preview;
 mod progress;
 mod repeats;
+mod reread;
 
 pub use body::ScratchFolder;
 pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
 pub use progress::Progress;
+pub use reread::{Rereader, SeeRow, reread};
 
 use crate::intake::{Claimed, Intake, IntakeError, Retirement, is_full};
 use crate::normalise::Engine;

@@ -1,8 +1,8 @@
 //! `cdrd explain`: how a file would be read, step by step. Must never store anything.
 
 use super::import::Choice;
-use super::screen::Screen;
-use super::{Exit, Loaded, beside};
+use super::screen::{Screen, Tone};
+use super::{Exit, Loaded, beside, envelope};
 use crate::daemon;
 use crate::formats::{self, Verdict};
 use crate::normalise::Engine;
@@ -68,6 +68,9 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let seen = pipeline::preview(&mut file, &name, &engine, reader, &scratch)
         .with_context(|| format!("cannot read {}", args.file.display()))?;
     let mut exit = Exit::Done;
+    if !args.json && seen.documents.iter().any(|document| !document.path.is_empty()) {
+        envelope::show(&name, &seen.documents, screen)?;
+    }
     for (place, document) in seen.documents.iter().enumerate() {
         if document.rejection.is_some() || document.counts.rejected > 0 {
             exit = Exit::Rejected;
@@ -83,9 +86,10 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
 }
 
 fn print(number: usize, name: &str, document: &DocumentPreview, screen: &mut Screen) -> anyhow::Result<()> {
-    screen.line(&format!("document {number}: {name}"))?;
+    screen.line(&screen.paint(Tone::Heading, &format!("document {number}: {name}")))?;
     if let Some((format, certainty, why)) = &document.chosen {
-        fact("format", &format!("{format} (certainty {certainty}): {}", safe(why)), screen)?;
+        let text = format!("{format} (certainty {certainty}): {}", safe(why));
+        toned(Tone::Good, "format", Tone::Plain, &text, screen)?;
     }
     for opinion in &document.opinions {
         let why = match &opinion.verdict {
@@ -98,7 +102,7 @@ fn print(number: usize, name: &str, document: &DocumentPreview, screen: &mut Scr
             }
             Verdict::Claimed(_) => continue,
         };
-        fact("not", &format!("{}: {}", opinion.format, safe(why)), screen)?;
+        toned(Tone::Faint, "not", Tone::Faint, &format!("{}: {}", opinion.format, safe(why)), screen)?;
     }
     if let Some(dialect) = &document.dialect {
         fact("dialect", &words(dialect), screen)?;
@@ -119,13 +123,17 @@ fn print(number: usize, name: &str, document: &DocumentPreview, screen: &mut Scr
         screen,
     )?;
     if let Some(clock) = &document.clock {
-        fact("clock", clock, screen)?;
+        toned(Tone::Warning, "clock", Tone::Plain, clock, screen)?;
     }
     document.rows.iter().try_for_each(|row| print_row(row, screen))
 }
 
 fn fact(name: &str, text: &str, screen: &mut Screen) -> std::io::Result<()> {
-    screen.hanging(&format!("  {name:<8} "), text)
+    toned(Tone::Plain, name, Tone::Plain, text, screen)
+}
+
+fn toned(of_name: Tone, name: &str, of_text: Tone, text: &str, screen: &mut Screen) -> std::io::Result<()> {
+    screen.toned((of_name, &format!("  {name:<8} ")), (of_text, text))
 }
 
 /// A dialect in words.
@@ -154,7 +162,8 @@ fn print_row(row: &PreviewRow, screen: &mut Screen) -> anyhow::Result<()> {
     match row {
         PreviewRow::Leg(leg) => {
             let position = leg.leg.raw.position;
-            screen.line(&format!("  row {} (byte {})", position.row, position.offset))?;
+            let line = format!("  row {} (byte {})", position.row, position.offset);
+            screen.line(&screen.paint(Tone::Heading, &line))?;
             beside::show(&leg.leg, screen)?;
         }
         PreviewRow::Rejected(_, rejection) => print_rejection(rejection, screen)?,
@@ -165,7 +174,8 @@ fn print_row(row: &PreviewRow, screen: &mut Screen) -> anyhow::Result<()> {
                 Skip::Summary => "a summary; its legs have rows of their own",
                 Skip::Blank => "blank",
             };
-            screen.line(&format!("  row {} (byte {}): skipped: {why}", position.row, position.offset))?;
+            let line = format!("  row {} (byte {}): skipped: {why}", position.row, position.offset);
+            screen.line(&screen.paint(Tone::Faint, &line))?;
         }
     }
     Ok(())
@@ -185,7 +195,7 @@ fn print_rejection(rejection: &Rejection, screen: &mut Screen) -> anyhow::Result
         _ => &rejection.message,
     };
     let message = format!("{place}{field}: {}: {}", rejection.reason.code(), safe(message));
-    screen.hanging("  rejected ", &message)?;
+    toned(Tone::Bad, "rejected", Tone::Plain, &message, screen)?;
     if !rejection.verbatim.is_empty() {
         let shown = &rejection.verbatim[..rejection.verbatim.len().min(400)];
         screen.hanging("    written  ", &printable(shown))?;

@@ -3,25 +3,36 @@
 mod beside;
 mod calls;
 mod check;
+mod completions;
+mod csv;
 mod deliveries;
+mod envelope;
 mod explain;
+mod export;
+mod find;
 mod formats;
 mod import;
 pub mod journal;
+mod lineage;
+mod man;
 mod marked;
+mod missing;
+mod numbers;
 mod original;
 mod rejected;
 mod replay;
+mod reread;
 mod run;
 pub mod screen;
 mod sql;
 mod status;
+mod times;
 
 use crate::config::{self, Config, ConfigError, Surroundings};
 use crate::daemon::DaemonError;
 use crate::store::query::QueryError;
 use crate::store::sqlite::query::SqliteQuery;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use screen::Screen;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,6 +73,9 @@ enum Command {
     /// List recent call legs
     #[command(after_help = "Example: cdrd calls --since 2h --limit 20")]
     Calls(calls::Args),
+    /// Look for a number everywhere: legs, rejected rows, and with --deep in what arrived
+    #[command(after_help = "Example: cdrd find 01632960123 --around 2025-03-12 --deep")]
+    Find(find::Args),
     /// List what arrived and how it ended
     #[command(after_help = "Example: cdrd deliveries --limit 10")]
     Deliveries(deliveries::Args),
@@ -77,6 +91,12 @@ enum Command {
     /// Ask the database in SQL; reads only
     #[command(after_help = "Example: cdrd sql 'SELECT direction, count(*) FROM cdr GROUP BY 1'")]
     Sql(sql::Args),
+    /// Write a script that completes commands and options when TAB is pressed
+    #[command(after_help = "Example: cdrd completions bash > /usr/share/bash-completion/completions/cdrd")]
+    Completions(completions::Args),
+    /// Write the manual page
+    #[command(after_help = "Example: cdrd man | man -l -")]
+    Man(man::Args),
 }
 
 /// How a command ended.
@@ -108,7 +128,7 @@ impl From<Exit> for ExitCode {
 #[error("{0}")]
 struct WrongUsage(String);
 
-/// What every command but `formats` starts from.
+/// What every command starts from that looks at the configuration.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
@@ -151,9 +171,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
-    let mut screen = Screen::standard();
-    let ended = dispatch(&cli, &mut screen).and_then(|exit| Ok(screen.finish().map(|()| exit)?));
-    match ended {
+    match ended_of(&cli, &mut Screen::standard()) {
         Ok(exit) => exit.into(),
         Err(error) if is_closed_pipe(&error) => Exit::Done.into(),
         Err(error) => {
@@ -166,19 +184,36 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs a command line (its first word is the program's name) on a screen of the caller's: what a person would see, to
+/// look at in a test. Wrong arguments are an error that says so.
+pub fn shown_on(
+    screen: &mut Screen,
+    arguments: impl IntoIterator<Item = std::ffi::OsString>,
+) -> anyhow::Result<Exit> {
+    ended_of(&Cli::try_parse_from(arguments)?, screen)
+}
+
+fn ended_of(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
+    dispatch(cli, screen).and_then(|exit| Ok(screen.finish().map(|()| exit)?))
+}
+
 fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
-    if let Command::Formats(args) = &cli.command {
-        return formats::run(args, screen);
+    match &cli.command {
+        Command::Formats(args) => return formats::run(args, screen),
+        Command::Completions(args) => return completions::run(args, Cli::command(), screen),
+        Command::Man(args) => return man::run(args, Cli::command(), screen),
+        _ => {}
     }
     let loaded = Loaded::new(cli.config.as_deref())?;
     match &cli.command {
-        Command::Formats(args) => formats::run(args, screen),
+        Command::Formats(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
         Command::Run(args) => run::run(args, &loaded, screen),
         Command::Check(args) => check::run(args, &loaded, screen),
         Command::Import(args) => import::run(args, &loaded, screen),
         Command::Explain(args) => explain::run(args, &loaded, screen),
         Command::Status(args) => status::run(args, &loaded, screen),
         Command::Calls(args) => calls::run(args, &loaded, screen),
+        Command::Find(args) => find::run(args, &loaded, screen),
         Command::Deliveries(args) => deliveries::run(args, &loaded, screen),
         Command::Original(args) => original::run(args, &loaded, screen),
         Command::Rejected(args) => rejected::run(args, &loaded, screen),
@@ -195,16 +230,36 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Cli;
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser as _};
+
+    /// Every command that does something, by the words that call it.
+    fn leaves(command: &clap::Command, words: &str, found: &mut Vec<(String, String)>) {
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            let words = format!("{words} {}", command.get_name());
+            if command.has_subcommands() {
+                leaves(command, &words, found);
+            } else {
+                let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                found.push((words, example));
+            }
+        }
+    }
 
     #[test]
-    fn the_arguments_are_consistent_and_each_command_has_an_example() {
+    fn the_arguments_are_consistent_and_each_command_has_an_example_that_parses() {
         let command = Cli::command();
         command.clone().debug_assert();
-        for command in command.get_subcommands() {
-            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let start = format!("Example: cdrd {}", command.get_name());
-            assert!(example.starts_with(&start), "{}", command.get_name());
+        let mut found = Vec::new();
+        leaves(&command, "cdrd", &mut found);
+        assert!(found.iter().any(|(words, _)| words == "cdrd rejected list"), "{found:?}");
+        for (words, example) in found {
+            assert!(example.starts_with(&format!("Example: {words}")), "{words}: {example:?}");
+            let line =
+                example.trim_start_matches("Example: ").split(['>', '|', '\'']).next().unwrap_or_default();
+            let mut line: Vec<&str> = line.split_whitespace().collect();
+            // Its statement stands in quotes.
+            line.extend((words == "cdrd sql").then_some("SELECT 1"));
+            assert!(Cli::try_parse_from(&line).is_ok(), "{example:?}");
         }
     }
 }

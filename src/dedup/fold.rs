@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 /// Places in `versions`, the one that wins first: fidelity of the format, then the hash. Summaries lend fields only
 /// where there is nothing else.
-pub(super) fn ranked(versions: &[(&Leg, [u8; 16])]) -> Vec<usize> {
+pub fn ranked(versions: &[(&Leg, [u8; 16])]) -> Vec<usize> {
     let has_leg = versions.iter().any(|(leg, _)| leg.raw.layout.kind == RowKind::Leg);
     let mut places: Vec<usize> = (0..versions.len())
         .filter(|place| !has_leg || versions[*place].0.raw.layout.kind == RowKind::Leg)

@@ -23,6 +23,6 @@ pub mod tests;
 
 pub use calls::{Links, call_groups, links};
 pub use crowd::Crowd;
-pub use fold::fold;
+pub use fold::{fold, ranked};
 pub use identity::{Identified, Identifier, Key};
 pub use plan::{Held, Plan, PlannedLeg, plan};

@@ -69,6 +69,19 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// A number as it would stand in the columns `caller` and `callee` of a leg of this origin; as written where the
+    /// origin is not known.
+    pub fn number(&self, origin: &str, written: &str) -> String {
+        let mut number = String::new();
+        match self.origins.get(origin) {
+            Some(place) => place.numbers.write(written, &mut number),
+            None => number.push_str(written.trim()),
+        }
+        number
+    }
+}
+
 impl Derive for Engine {
     fn derive(&self, raw: RawRecord, origin: &str, source: &str) -> Result<Leg, Box<Rejection>> {
         let Some(place) = self.origins.get(origin) else { return Err(Box::new(no_origin(&raw))) };

@@ -196,7 +196,7 @@ impl Read for Tee<'_> {
 }
 
 /// Room for archives inside archives: files without a name in the spool's folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ScratchFolder(pub PathBuf);
 
 impl Scratch for ScratchFolder {

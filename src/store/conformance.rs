@@ -339,6 +339,11 @@ impl Document {
         Self { route, source: "folder", rows: rows.iter().copied().map(RowSeed).collect() }
     }
 
+    /// By which source it came.
+    pub const fn source(&self) -> &'static str {
+        self.source
+    }
+
     /// Its rows, identified.
     pub fn identified(&self, derive: &dyn Derive) -> Vec<Identified> {
         let layout = &routes()[self.route];

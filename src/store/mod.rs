@@ -3,6 +3,7 @@
 //!
 //! Must never know a format, a source or the spool.
 
+pub mod digits;
 pub mod query;
 pub mod sqlite;
 

@@ -7,7 +7,7 @@ use super::raw::{Connection, Row, SqlError, Statement, Value};
 use super::stated::{self, KnownLayout, Place};
 use crate::dedup::Key;
 use crate::record::card::Card;
-use crate::record::document::{Dialect, Layout, RowKind};
+use crate::record::document::{Layout, RowKind};
 use crate::record::port::Derive;
 use crate::store::StoreError;
 use std::collections::HashMap;
@@ -324,14 +324,9 @@ impl<'c> Database<'c> {
         let damaged = || Fault::Damaged(format!("row {id} of table layout cannot be read"));
         let [format, kind, dialect, headers, words] = found.ok_or_else(damaged)?;
         let card = self.card(&format)?;
-        let kind: RowKind = serde_json::from_str(&kind).map_err(|_| damaged())?;
-        let dialect: Dialect = serde_json::from_str(&dialect).map_err(|_| damaged())?;
-        let headers: Vec<String> = serde_json::from_str(&headers).map_err(|_| damaged())?;
-        let words: Vec<String> = serde_json::from_str(&words).map_err(|_| damaged())?;
-        let layout = Layout::new(card, kind, headers, dialect)
-            .map_err(|error| Fault::Damaged(format!("stored rows no longer fit their format: {error}")))?;
-        let places = words.iter().map(|word| Place::from_word(word)).collect();
-        let known = Rc::new(KnownLayout { id, layout: Arc::new(layout), places });
+        let known =
+            KnownLayout::read(id, card, [&kind, &dialect, &headers, &words]).map_err(Fault::Damaged)?;
+        let known = Rc::new(known);
         self.known.insert(id, known.clone());
         Ok(known)
     }

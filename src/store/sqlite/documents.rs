@@ -7,6 +7,7 @@ use super::insert::{Changes, Reading};
 use super::raw::Value;
 use crate::record::delivery::DeliveryId;
 use crate::record::outcome::{Counts, Rejection, VERBATIM_CAP};
+use crate::store::digits;
 use crate::store::{
     Chunk, DeliveryEnd, DeliveryStart, DeliveryState, DeliverySummary, DocumentEnd, DocumentStart, Opened,
     OriginRow, OriginStart, StoreError,
@@ -313,9 +314,9 @@ pub fn count(
 pub fn reject(db: &mut Database<'_>, document: i64, rejection: &Rejection) -> Result<(), Fault> {
     let position = rejection.position;
     let verbatim = rejection.verbatim.get(..VERBATIM_CAP).unwrap_or(&rejection.verbatim);
-    db.run(
+    let id = db.one(
         "INSERT INTO rejected (document_id, row_number, byte_offset, byte_length, verbatim, field, reason, message)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id",
         &[
             Value::Int(document),
             number(position.row),
@@ -326,7 +327,15 @@ pub fn reject(db: &mut Database<'_>, document: i64, rejection: &Rejection) -> Re
             Value::Text(rejection.reason.code()),
             Value::Text(&rejection.message),
         ],
+        |row| row.int(0),
     )?;
+    // Its numbers, to find it by; one empty number where they are too many.
+    let tails = digits::tails(verbatim).unwrap_or_else(|| [String::new()].into());
+    for tail in &tails {
+        // A rejection that was deleted by hand may have left its number behind.
+        let list = "INSERT INTO rejected_number (number, rejected_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        db.run(list, &[Value::Text(tail), Value::Int(id.unwrap_or(0))])?;
+    }
     Ok(())
 }
 

@@ -11,9 +11,12 @@ mod database;
 mod documents;
 mod group;
 mod insert;
+mod legs;
+mod lineage;
 pub mod query;
 mod raw;
 mod rederive;
+mod rejections;
 mod stated;
 mod summaries;
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! Reads the SQLite database on a connection of its own that cannot write, with `spool.db` beside it as `spool`.
 
+use super::{legs, lineage, rejections};
+use crate::dedup::Identified;
 use crate::record::delivery::DeliveryId;
 use crate::store::query::{
-    KnownLayout, LegWish, Overview, Query, QueryError, RejectedRow, See, StoredOrigin, Table, Value,
+    CardOf, KnownLayout, LegWish, Overview, Query, QueryError, ReadDocument, RejectedRow, RejectedWish, See,
+    Statement, StoredOrigin, Table, Twin, Value,
 };
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{
     AssertSqlSafe, Column as _, ConnectOptions as _, Executor as _, Row as _, SqlSafeStr as _,
@@ -25,15 +27,6 @@ pub struct SqliteQuery {
     handle: Handle,
 }
 
-const LEGS: &str = "SELECT id, started_at, answered_at, ended_at, started_local, utc_offset_min, time_precision, \
-    time_ambiguous, duration_s, talk_s, ring_s, direction, disposition, caller, caller_number, caller_name, callee, \
-    callee_number, callee_name, dialled_number, did, redirecting_number, answered_by, extension, user_name, location, \
-    trunk_in, trunk_out, queue, agent, account_code, channel, dst_channel, context, hangup_cause_q850, hangup_text, \
-    released_by, cost, currency, codec, recordings, extra, origin, tenant, source, system, format, call_group, \
-    call_head, unique_id, linked_id, sip_call_id, delivery_id, document_id, row_number, byte_offset, byte_length, \
-    versions, change_seq, stored_at \
-    FROM cdr WHERE started_at >= ?1 AND started_at < ?2 ORDER BY started_at DESC, id DESC LIMIT ?3";
-
 const DELIVERIES: &str = "SELECT id, received_at, source, account, origin, name, peer, bytes, state, rows_read, \
     stored, duplicate, amended, rejected, skipped, held FROM delivery";
 
@@ -44,7 +37,7 @@ const AT_THE_DOOR: &str = " UNION ALL SELECT r.id, r.received_at, r.source, r.ac
 
 const LATEST_FIRST: &str = " ORDER BY id DESC LIMIT ?1";
 
-const OPEN_REJECTIONS: &str = "FROM rejected r JOIN document d ON d.id = r.document_id \
+pub(super) const OPEN_REJECTIONS: &str = "FROM rejected r JOIN document d ON d.id = r.document_id \
     LEFT JOIN delivery l ON l.id = d.delivery_id WHERE r.resolved_at IS NULL AND d.state <> 'superseded'";
 
 impl SqliteQuery {
@@ -68,7 +61,7 @@ impl SqliteQuery {
         Ok(Self { connection: Mutex::new(connection), spool, handle })
     }
 
-    fn table(&self, sql: &str, params: &[Value]) -> Result<Table, QueryError> {
+    pub(super) fn table(&self, sql: &str, params: &[Value]) -> Result<Table, QueryError> {
         let mut table = Table::default();
         table.columns = self.run(sql, params, &mut |_, row| {
             table.rows.push(row);
@@ -77,11 +70,16 @@ impl SqliteQuery {
         Ok(table)
     }
 
-    fn number(&self, sql: &str) -> Result<i64, QueryError> {
+    pub(super) fn number(&self, sql: &str) -> Result<i64, QueryError> {
         Ok(self.table(sql, &[])?.rows.first().and_then(|row| row.first()).map_or(0, Value::integer))
     }
 
-    fn run(&self, sql: &str, params: &[Value], see: &mut See<'_>) -> Result<Vec<String>, QueryError> {
+    pub(super) fn run(
+        &self,
+        sql: &str,
+        params: &[Value],
+        see: &mut See<'_>,
+    ) -> Result<Vec<String>, QueryError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let read = async {
             let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await?;
@@ -115,10 +113,7 @@ impl Query for SqliteQuery {
     }
 
     fn legs(&self, wish: &LegWish) -> Result<Table, QueryError> {
-        // Text beyond every time that can be written.
-        let until = wish.until.map_or_else(|| "9".repeat(8), layout);
-        let since = wish.since.map_or_else(String::new, layout);
-        self.table(LEGS, &[Value::Text(since), Value::Text(until), Value::Integer(i64::from(wish.limit))])
+        legs::legs(self, wish)
     }
 
     fn deliveries(&self, limit: u32) -> Result<Table, QueryError> {
@@ -134,12 +129,8 @@ impl Query for SqliteQuery {
         self.table(&sql, &[])
     }
 
-    fn rejected(&self, limit: u32) -> Result<Table, QueryError> {
-        let sql = format!(
-            "SELECT r.id, d.delivery_id, l.name, l.source, d.path, d.format, r.row_number, r.byte_offset, r.byte_length, \
-             r.reason, r.field, r.message {OPEN_REJECTIONS} ORDER BY r.id DESC LIMIT ?1"
-        );
-        self.table(&sql, &[Value::Integer(i64::from(limit))])
+    fn rejected(&self, wish: &RejectedWish) -> Result<Table, QueryError> {
+        rejections::rejected(self, wish)
     }
 
     fn rejection(&self, id: i64) -> Result<Option<RejectedRow>, QueryError> {
@@ -179,6 +170,22 @@ impl Query for SqliteQuery {
             verbatim,
             layouts,
         }))
+    }
+
+    fn statements(&self, leg: i64, card: CardOf<'_>) -> Result<Vec<Statement>, QueryError> {
+        lineage::statements(self, leg, card)
+    }
+
+    fn twin(&self, record: &Identified) -> Result<Option<Twin>, QueryError> {
+        lineage::twin(self, record)
+    }
+
+    fn documents(&self, since: Timestamp, until: Timestamp) -> Result<Vec<ReadDocument>, QueryError> {
+        lineage::documents(self, since, until)
+    }
+
+    fn coverage(&self, at: Timestamp) -> Result<Table, QueryError> {
+        lineage::coverage(self, at)
     }
 
     fn origins(&self) -> Result<Vec<StoredOrigin>, QueryError> {
@@ -338,11 +345,6 @@ fn values(row: &SqliteRow) -> Result<Vec<Value>, sqlx::Error> {
             })
         })
         .collect()
-}
-
-/// A time in the layout of the tables.
-fn layout(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
 fn words(error: &sqlx::Error) -> String {

@@ -6,8 +6,9 @@
 //! only left to the row where the row's text is equal byte by byte.
 
 use super::columns::Content;
+use crate::record::card::Card;
 use crate::record::cdr::{Cdr, TextColumn};
-use crate::record::document::{Column, Layout};
+use crate::record::document::{Column, Dialect, Layout, RowKind};
 use crate::record::raw::{Position, RawRecord};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -56,6 +57,22 @@ pub struct KnownLayout {
     pub layout: Arc<Layout>,
     /// Where rows give each of its columns back.
     pub places: Vec<Place>,
+}
+
+impl KnownLayout {
+    /// Reads a row of table `layout`: kind, dialect, headers and places. The error says what is wrong.
+    pub fn read(id: i64, card: &'static Card, texts: [&str; 4]) -> Result<Self, String> {
+        let [kind, dialect, headers, words] = texts;
+        let damaged = |_| format!("row {id} of table layout cannot be read");
+        let kind: RowKind = serde_json::from_str(kind).map_err(damaged)?;
+        let dialect: Dialect = serde_json::from_str(dialect).map_err(damaged)?;
+        let headers: Vec<String> = serde_json::from_str(headers).map_err(damaged)?;
+        let words: Vec<String> = serde_json::from_str(words).map_err(damaged)?;
+        let layout = Layout::new(card, kind, headers, dialect)
+            .map_err(|error| format!("stored rows no longer fit their format: {error}"))?;
+        let places = words.iter().map(|word| Place::from_word(word)).collect();
+        Ok(Self { id, layout: Arc::new(layout), places })
+    }
 }
 
 /// Where rows of a layout give its columns back, as formats are now.

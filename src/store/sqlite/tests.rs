@@ -1,5 +1,6 @@
 //! The SQLite store against the oracle, and what is its own: fences, savepoints, shared transactions.
 
+mod questions;
 mod routes;
 
 use super::{Sqlite, group};
