@@ -13,6 +13,7 @@ pub use body::ScratchFolder;
 pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
 pub use progress::Progress;
 
+use crate::formats::Formats;
 use crate::intake::{Claimed, Intake, IntakeError, Retirement, is_full};
 use crate::normalise::Engine;
 use crate::record::delivery::{DeliveryId, Spooled};
@@ -32,6 +33,8 @@ pub struct Parts {
     pub intake: Intake,
     /// The store.
     pub store: Arc<dyn Commit>,
+    /// All formats.
+    pub formats: Formats,
     /// Carried text to typed columns.
     pub engine: Arc<Engine>,
     /// Each origin's part of the identity, by its name.

@@ -19,6 +19,7 @@ mod status;
 
 use crate::config::{self, Config, ConfigError, Surroundings};
 use crate::daemon::DaemonError;
+use crate::formats::Formats;
 use crate::store::query::QueryError;
 use crate::store::sqlite::query::SqliteQuery;
 use clap::{Parser, Subcommand};
@@ -108,19 +109,24 @@ impl From<Exit> for ExitCode {
 #[error("{0}")]
 struct WrongUsage(String);
 
-/// What every command but `formats` starts from.
+/// What every command starts from.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
+    /// All formats: the program's own and those that the configuration describes.
+    pub formats: Formats,
 }
 
 impl Loaded {
     fn new(wished: Option<&Path>) -> Result<Self, ConfigError> {
         let file = config::find(wished)?;
-        let ids: Vec<&str> = formats::cards().iter().map(|card| card.id).collect();
+        let built_in = Formats::built_in();
+        let ids: Vec<&str> = built_in.cards().map(|card| card.id).collect();
         let surroundings = Surroundings { state_directory: state_directory(), formats: &ids };
-        Ok(Self { config: config::load(&file, &surroundings)? })
+        let config = config::load(&file, &surroundings)?;
+        let formats = Formats::with(config.formats.iter().map(|format| format.mapping.clone()));
+        Ok(Self { config, formats })
     }
 
     /// Read access to the database and the spool.
@@ -168,11 +174,16 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
     if let Command::Formats(args) = &cli.command {
-        return formats::run(args, screen);
+        // What the program reads by itself can be asked without a configuration.
+        let formats = match Loaded::new(cli.config.as_deref()) {
+            Err(ConfigError::Missing) => Formats::built_in(),
+            loaded => loaded?.formats,
+        };
+        return formats::run(args, &formats, screen);
     }
     let loaded = Loaded::new(cli.config.as_deref())?;
     match &cli.command {
-        Command::Formats(args) => formats::run(args, screen),
+        Command::Formats(args) => formats::run(args, &loaded.formats, screen),
         Command::Run(args) => run::run(args, &loaded, screen),
         Command::Check(args) => check::run(args, &loaded, screen),
         Command::Import(args) => import::run(args, &loaded, screen),

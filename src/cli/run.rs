@@ -11,6 +11,6 @@ pub struct Args {}
 /// Runs until stopped.
 pub fn run(_args: &Args, loaded: &Loaded, _screen: &mut Screen) -> anyhow::Result<Exit> {
     journal::start();
-    daemon::run(&loaded.config)?;
+    daemon::run(&loaded.config, &loaded.formats)?;
     Ok(Exit::Done)
 }

@@ -2,6 +2,7 @@
 //! file, line, key and mend. Must never guess, and never be imported by a module that it configures.
 
 mod fault;
+mod format;
 pub mod keys;
 mod origin;
 mod place;
@@ -12,6 +13,7 @@ mod stanza;
 pub use fault::{ConfigError, Fault};
 pub use reading::reading_hash;
 
+use crate::formats::mapping::MappingConfig;
 use jiff::tz::TimeZone;
 use keys::Table;
 use place::Parsed;
@@ -32,6 +34,17 @@ pub struct Config {
     pub origins: Vec<OriginConfig>,
     /// The ways in, in the order of the files.
     pub sources: Vec<SourceConfig>,
+    /// Formats that are described here, in the order of the files.
+    pub formats: Vec<FormatConfig>,
+}
+
+/// A format that is described in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatConfig {
+    /// What it says.
+    pub mapping: MappingConfig,
+    /// File and line of its stanza, for messages.
+    pub place: String,
 }
 
 /// Where legs are stored.
@@ -113,7 +126,7 @@ pub struct FolderConfig {
 pub struct Surroundings<'a> {
     /// `$STATE_DIRECTORY` as systemd sets it.
     pub state_directory: Option<PathBuf>,
-    /// Ids of the formats that this program reads.
+    /// Ids of the formats that this program reads without being told how.
     pub formats: &'a [&'a str],
 }
 
@@ -158,6 +171,7 @@ fn assemble(
     let mut url = None;
     let mut origins = Stanzas::default();
     let mut sources = Stanzas::default();
+    let mut formats = Stanzas::default();
     for parsed in parsed {
         let mut top = Stanza::top(parsed, faults);
         state_dir = top.path(keys::STATE_DIR, base).or(state_dir);
@@ -167,6 +181,7 @@ fn assemble(
         }
         origins.extend(top.list(keys::ORIGIN));
         sources.extend(top.list(keys::SOURCE));
+        formats.extend(top.list(keys::FORMAT));
         top.unknown_keys();
     }
     let state_dir = surroundings
@@ -179,9 +194,12 @@ fn assemble(
         None => PathBuf::from("cdr.db"),
     };
     let origins = origin::read_all(&origins, faults);
-    let sources = source::read_all(&sources, &origins, base, surroundings.formats, faults);
+    let (formats, described) = format::read_all(&formats, surroundings.formats, faults);
+    let mut known = surroundings.formats.to_vec();
+    known.extend(described.iter().map(String::as_str));
+    let sources = source::read_all(&sources, &origins, base, &known, faults);
     let store = StoreConfig { sqlite: state_dir.join(sqlite) };
-    Config { file: file.to_owned(), state_dir, store, origins, sources }
+    Config { file: file.to_owned(), state_dir, store, origins, sources, formats }
 }
 
 impl Config {

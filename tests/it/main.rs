@@ -4,6 +4,7 @@ mod architecture;
 mod commands;
 mod config_errors;
 mod config_file;
+mod config_formats;
 mod crash;
 mod docs;
 mod hostile;

@@ -429,7 +429,7 @@ impl<'a> Reader<'a> {
             if self.frames.len() < DEPTH_LIMIT {
                 let unit = encoding::unit(self.dialect.encoding);
                 let from = if reach(start) { (start + unit).min(at) } else { at };
-                (end, verbatim) = self.json.resume_at_object(start, from, broken.is_some())?;
+                (end, verbatim) = self.json.resume_at_object(start, from, usize::from(broken.is_some()))?;
             } else {
                 (end, verbatim) = (at, self.json.verbatim(start, at).to_vec());
             }

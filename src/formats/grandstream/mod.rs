@@ -39,6 +39,7 @@ const fn family(name: &'static str, minute: bool) -> Family {
         exact: EXACT,
         near: &[Field::Duration, Field::Talk],
         minute,
+        events: &[],
     }
 }
 
