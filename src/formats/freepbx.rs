@@ -96,22 +96,13 @@ impl Header {
             && self.normal.iter().zip(fields.iter()).all(|(name, field)| *name == normal_header(&field))
     }
 
-    /// Which fields of a row make each column: as many fields as columns, or a few more that a caller id or the arguments
-    /// of an application hold because they have commas and no quotes around them. `None` if no way or several fit.
+    /// Which fields of a row make each column: as many fields as columns, or a few more that a caller id holds because its
+    /// name has commas. Arguments with commas are enclosed in quotes, so that nothing else may hold more.
     fn align(&self, fields: &Fields<'_>) -> Option<Aligned> {
         let surplus = fields.len().checked_sub(self.names.len())?;
-        let plain = Aligned { column: 0, surplus };
-        if surplus == 0 {
-            return self.fits(fields, plain).then_some(plain);
-        }
-        let mut found = None;
-        for column in ["clid", "lastdata"].iter().filter_map(|name| self.place(name)) {
-            let aligned = Aligned { column, surplus };
-            if self.fits(fields, aligned) && found.replace(aligned).is_some() {
-                return None;
-            }
-        }
-        found
+        let column = if surplus == 0 { 0 } else { self.place("clid")? };
+        let aligned = Aligned { column, surplus };
+        self.fits(fields, aligned).then_some(aligned)
     }
 
     /// Whether times, lengths, words, channels and ids stand in their columns.
@@ -122,7 +113,8 @@ impl Header {
             let blank = text.is_empty();
             let digits = || text.bytes().all(|byte| byte.is_ascii_digit());
             match name.as_str() {
-                "calldate" => is_time(text),
+                // Where a comma is too many it may stand in here, too: only a whole `YYYY-MM-DD HH:MM:SS` is none.
+                "calldate" => is_time(text) && (aligned.surplus == 0 || text.len() == 19),
                 "duration" | "billsec" => !blank && digits(),
                 "sequence" => digits(),
                 "disposition" => {
@@ -131,10 +123,17 @@ impl Header {
                 }
                 "amaflags" => blank || AMA_WORDS.contains(&text.to_ascii_uppercase().as_str()),
                 // Every channel is named TECHNOLOGY/resource.
-                "channel" | "dstchannel" => blank || text.contains('/'),
+                "channel" => text.contains('/'),
+                "dstchannel" => blank || text.contains('/'),
+                "lastapp" => text.chars().all(|c| c.is_alphanumeric() || c == '_'),
                 "uniqueid" | "linkedid" => blank || epoch_of(text).is_some(),
-                "clid" => is_caller_id(text),
-                "src" | "dst" | "did" | "accountcode" | "lastapp" | "dcontext" => !text.contains('"'),
+                "clid" => is_caller_id(text, aligned.surplus > 0),
+                // No application, no arguments.
+                "lastdata" => {
+                    let application = self.place("lastapp").map(|place| aligned.text(fields, place));
+                    blank || application.is_none_or(|application| !application.trim().is_empty())
+                }
+                "src" | "dst" | "did" | "accountcode" | "dcontext" => !text.contains(['"', '<', '>']),
                 _ => true,
             }
         })
@@ -160,11 +159,12 @@ impl Aligned {
     }
 }
 
-/// `"Name" <number>` or a bare text, and nothing behind it that belongs to the next column.
-fn is_caller_id(text: &str) -> bool {
+/// `"Name" <number>`, or a bare text where no comma is in question, and nothing behind it that belongs to the next column.
+fn is_caller_id(text: &str, has_commas: bool) -> bool {
     let text = bare_caller_id(text);
-    let opened = text.matches('<').count() == 1 && text.ends_with('>');
-    (opened || !text.contains(['<', '>', '"'])) && !text.starts_with("\"\"\"")
+    let bracketed = text.matches('<').count() == 1 && text.ends_with('>');
+    let torn = has_commas && text.contains('"') && !text.starts_with('"');
+    (bracketed && !torn) || !(has_commas || text.contains(['<', '>', '"']))
 }
 
 /// Without the quotes that the report puts around a caller id with a comma, leaving those inside as they are.
@@ -253,8 +253,8 @@ impl<'a> Reader<'a> {
         };
         let Some(aligned) = header.align(&fields) else {
             let message = format!(
-                "{} fields for {} columns, and no single way to share them out: a caller id or an argument has commas or \
-                 quotes that nothing encloses, correct the row and send it again",
+                "{} fields for {} columns, or a value that cannot be one of its column: a comma or quote is not enclosed as the \
+                 report encloses it, correct the row and send it again",
                 fields.len(),
                 header.names.len()
             );

@@ -151,6 +151,7 @@ pub trait RowReader {
 const BUILT_IN: &[&dyn Format] = &[
     &grandstream::json::CdrapiJson,
     &grandstream::web_csv::WebCsv,
+    &grandstream::xml::CdrapiXml,
     &grandstream::legacy_csv::LegacyCsv,
     &asterisk::CdrCsv,
     &freepbx::ReportCsv,

@@ -8,6 +8,7 @@ mod config_formats;
 mod crash;
 mod docs;
 mod hostile;
+mod mapping;
 mod not_cdrs;
 mod operator;
 mod site;

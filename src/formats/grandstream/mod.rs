@@ -4,7 +4,9 @@
 
 pub mod json;
 pub mod legacy_csv;
+mod legs;
 pub mod web_csv;
+pub mod xml;
 
 use crate::record::card::{Family, Link, Match};
 use crate::record::cdr::{Direction, Disposition, TextColumn};
