@@ -272,6 +272,42 @@ fn rows_that_are_events_of_a_leg_become_one_row_in_any_order() {
     assert!(tables.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
+#[test]
+fn the_report_and_the_log_of_one_asterisk_are_the_same_legs() {
+    let report = "calldate,clid,src,dst,dcontext,channel,dstchannel,lastapp,lastdata,duration,billsec,disposition,amaflags,\
+                  accountcode,uniqueid,userfield\n\
+                  2026-03-02 12:41:10,\"Mira\" <203>,203,305,from-internal,SIP/203-1,SIP/305-2,Dial,\"SIP/305,60,rI\",8,6,\
+                  ANSWERED,3,,1772451670.17,\n\
+                  2026-03-02 12:41:10,\"Mira\" <203>,203,305,from-internal,SIP/203-1,SIP/306-3,Dial,\"SIP/306,60,rI\",8,0,\
+                  NO ANSWER,3,,1772451670.17,\n";
+    // The log is written in UTC.
+    let log = "\"\",\"203\",\"305\",\"from-internal\",\"\"\"Mira\"\" <203>\",\"SIP/203-1\",\"SIP/305-2\",\"Dial\",\"SIP/305,60,rI\",\
+               \"2026-03-02 11:41:10\",\"2026-03-02 11:41:12\",\"2026-03-02 11:41:18\",8,6,\"ANSWERED\",\"DOCUMENTATION\",\
+               \"1772451670.17\",\"\"\n";
+    let mut tables = Vec::new();
+    for order in [["report.csv", "Master.csv"], ["Master.csv", "report.csv"]] {
+        let site = Site::new("Europe/Berlin", "DE");
+        for name in order {
+            let (text, zone) = if name == "Master.csv" { (log, "UTC") } else { (report, "Europe/Berlin") };
+            fs::write(site.path(name), text).expect("the folder is writable");
+            let output = site.cdrd(&["import", "--time-zone", zone, name]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let told =
+            "SELECT dst_channel, started_at, answered_at, format, versions FROM cdr ORDER BY dst_channel";
+        assert_eq!(
+            site.query("cdr.db", told),
+            [
+                "SIP/305-2|2026-03-02 11:41:10.000|2026-03-02 11:41:12.000|asterisk-cdr-csv|2",
+                "SIP/306-3|2026-03-02 11:41:10.000||freepbx-report-csv|1",
+            ],
+            "{order:?}"
+        );
+        tables.push(site.table());
+    }
+    assert_eq!(tables[0], tables[1]);
+}
+
 /// The blocks of a page that stand between these marks.
 fn block<'p>(page: &'p str, kind: &str) -> &'p str {
     let (_, rest) = page.split_once(&format!("```{kind}\n")).unwrap_or_else(|| panic!("no block {kind}"));
