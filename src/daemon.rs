@@ -7,19 +7,21 @@ mod silence;
 pub use locks::{LockError, Locks};
 pub use once::{Once, run_once};
 
-use crate::config::{Config, OriginConfig, SourceConfig, SourceKind, ZoneWish};
+use crate::config::{Config, FormatConfig, OriginConfig, SourceConfig, SourceKind, ZoneWish};
+use crate::formats::Formats;
 use crate::intake::{Intake, IntakeError, Recovered, SourceHealth};
-use crate::normalise::Engine;
+use crate::normalise::{Engine, Wish};
 use crate::pipeline::{Parts, Pipeline};
 use crate::record::delivery::DeliveryId;
+use crate::record::document::Layout;
 use crate::record::origin::Origin;
 use crate::record::port::Derive;
 use crate::sources::folder::{self, Folder};
-use crate::store::query::{Query as _, QueryError, StoredOrigin};
+use crate::store::query::{Query as _, QueryError, StoredLayout, StoredOrigin};
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::query::SqliteQuery;
 use crate::store::{Commit, OriginStart, StoreError};
-use crate::{api, formats, telemetry, unpack};
+use crate::{api, telemetry, unpack};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
@@ -76,6 +78,31 @@ pub enum DaemonError {
         /// Origin.
         origin: String,
     },
+    /// Stored rows would be read under other keys.
+    #[error(
+        "{place}: format.match: [[format]] {format:?} has rows in the database whose identity is made of other columns \
+         than it says now ({cause}); put match, sure, instance, exact, near and events and the columns behind them back, \
+         or give the changed stanza another id"
+    )]
+    FormatChanged {
+        /// File and line of the stanza.
+        place: String,
+        /// Format.
+        format: String,
+        /// What differs.
+        cause: String,
+    },
+    /// Stored rows could not be read.
+    #[error(
+        "{file}: format {format:?} has rows in the database but no [[format]] stanza; write it again, or run the version of \
+         cdrd that stored them"
+    )]
+    FormatGone {
+        /// Configuration file.
+        file: String,
+        /// Format.
+        format: String,
+    },
     /// A thread ended that must run for ever.
     #[error(
         "{0} ended unexpectedly; the process stops so that its supervisor starts it again (nothing acknowledged is lost)"
@@ -86,7 +113,13 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether the configuration is at fault.
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::ZoneUnknown { .. } | Self::OriginGone { .. })
+        matches!(
+            self,
+            Self::ZoneUnknown { .. }
+                | Self::OriginGone { .. }
+                | Self::FormatChanged { .. }
+                | Self::FormatGone { .. }
+        )
     }
 }
 
@@ -121,7 +154,7 @@ pub fn runtime() -> Result<Runtime, DaemonError> {
 }
 
 /// Takes the locks and builds everything but the sources.
-pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonError> {
+pub fn build(config: &Config, formats: &Formats, runtime: Arc<Runtime>) -> Result<Works, DaemonError> {
     std::fs::create_dir_all(&config.state_dir).map_err(|cause| DaemonError::System {
         what: format!("cannot create the state directory {}", config.state_dir.display()),
         cause,
@@ -133,11 +166,12 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     Sqlite::prepare(&config.store.sqlite, runtime.handle())?;
     let stored = stored_origins(config, runtime.handle())?;
     none_gone(config, &stored)?;
+    formats_kept(config, formats, &stored_layouts(config, runtime.handle())?)?;
     for words in zones_corrected(config, &stored) {
         tracing::warn!("{words}");
     }
     let origins = origins(config, &stored)?;
-    let engine = Arc::new(Engine::new(origins.clone(), source_zones(config), zone_named, formats::card));
+    let engine = Arc::new(engine(config, origins.clone(), formats));
     let derive: Arc<dyn Derive> = engine.clone();
     let store = Sqlite::open(&config.store.sqlite, derive, runtime.handle().clone())?;
     let mut origin_keys = HashMap::new();
@@ -157,6 +191,7 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     let pipeline = Pipeline::new(Parts {
         intake: intake.clone(),
         store: Arc::new(store.clone()),
+        formats: formats.clone(),
         engine,
         origin_keys,
         claim,
@@ -186,6 +221,35 @@ pub fn none_gone(config: &Config, stored: &[StoredOrigin]) -> Result<(), DaemonE
             Err(DaemonError::OriginGone { file: config.file.display().to_string(), origin: row.name.clone() })
         }
     }
+}
+
+/// The layouts of stored rows; none while there is no database.
+pub fn stored_layouts(config: &Config, handle: &Handle) -> Result<Vec<StoredLayout>, QueryError> {
+    let query = SqliteQuery::open(&config.store.sqlite, &config.spool_db(), handle.clone());
+    match query.and_then(|query| query.stored_layouts()) {
+        Err(QueryError::Missing(_)) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// Refuses a configuration under which rows of a format that it describes would have another identity, or no reader.
+pub fn formats_kept(config: &Config, formats: &Formats, stored: &[StoredLayout]) -> Result<(), DaemonError> {
+    for row in stored.iter().filter(|row| !Formats::is_built_in(&row.format)) {
+        let described = config.formats.iter().find(|format| format.mapping.id == row.format);
+        let (Some(described), Some(format)) = (described, formats.by_id(&row.format)) else {
+            let (file, format) = (config.file.display().to_string(), row.format.clone());
+            return Err(DaemonError::FormatGone { file, format });
+        };
+        let layout = Layout::new(format.card(), row.kind, row.headers.clone(), row.dialect.clone());
+        let cause = match layout {
+            Ok(layout) if layout.identity() == row.identity => continue,
+            Ok(layout) => format!("then: {}; now: {}", row.identity, layout.identity()),
+            Err(unusable) => unusable.to_string(),
+        };
+        let (place, format) = (described.place.clone(), row.format.clone());
+        return Err(DaemonError::FormatChanged { place, format, cause });
+    }
+    Ok(())
 }
 
 /// What to say about origins whose rows were read in another zone than the one that is configured now.
@@ -242,6 +306,17 @@ pub fn source_zones(config: &Config) -> HashMap<String, TimeZone> {
     zones.collect()
 }
 
+/// The engine for these origins and formats, as the configuration wishes.
+pub fn engine(config: &Config, origins: Vec<Origin>, formats: &Formats) -> Engine {
+    let wish = |format: &FormatConfig| {
+        let mapping = &format.mapping;
+        let zone = mapping.time_zone.as_deref().and_then(zone_named);
+        (mapping.id.clone(), Wish { zone, lengths: mapping.lengths })
+    };
+    Engine::new(origins, source_zones(config), zone_named, formats.cards().collect())
+        .heeding(config.formats.iter().map(wish).collect())
+}
+
 /// A zone by its IANA name.
 pub fn zone_named(name: &str) -> Option<TimeZone> {
     TimeZone::get(name).ok()
@@ -253,11 +328,11 @@ fn host_zone() -> Option<TimeZone> {
 }
 
 /// Runs until a stop signal. The transaction under way is finished; the rest waits in the spool for the next start.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
+pub fn run(config: &Config, formats: &Formats) -> Result<(), DaemonError> {
     let runtime = Arc::new(runtime()?);
     // First of all: a stop during start-up is a stop like any other.
     let signals = Signals::listen(&runtime)?;
-    let works = build(config, runtime.clone())?;
+    let works = build(config, formats, runtime.clone())?;
     if works.recovered.cut_off() {
         let waiting = works.recovered.waiting;
         tracing::warn!(
@@ -270,7 +345,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     // Held for the life of the threads: a closed channel is a source's sign to go.
     let mut wakers = Vec::new();
     for source in &config.sources {
-        let folder = folder_of(config, source, &works.intake);
+        let folder = folder_of(config, source, formats, &works.intake);
         let (waker, wake) = std::sync::mpsc::channel();
         wakers.push(waker);
         let stop = stop.clone();
@@ -336,7 +411,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
 }
 
 /// The source that this stanza describes.
-fn folder_of(config: &Config, source: &SourceConfig, intake: &Intake) -> Folder {
+fn folder_of(config: &Config, source: &SourceConfig, formats: &Formats, intake: &Intake) -> Folder {
     let SourceKind::Folder(folder) = &source.kind;
     // For the very first start. A folder that goes missing later is the source's to report, and a disk that is not
     // mounted shows as a folder whose parent is missing too.
@@ -351,14 +426,9 @@ fn folder_of(config: &Config, source: &SourceConfig, intake: &Intake) -> Folder 
         keep: folder.keep,
         rescan: folder.rescan,
         pinned_format: source.pinned_format.clone(),
-        reading: config.reading(source, &format_versions()),
+        reading: config.reading(source, &formats.versions()),
     };
     Folder::new(settings, intake.clone())
-}
-
-/// The formats of this program, for the hash of how bytes are read.
-pub fn format_versions() -> Vec<(&'static str, u32)> {
-    formats::all().iter().map(|format| (format.card().id, format.card().version)).collect()
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {

@@ -16,6 +16,7 @@ pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
 pub use progress::Progress;
 pub use reread::{Rereader, SeeRow, reread};
 
+use crate::formats::Formats;
 use crate::intake::{Claimed, Intake, IntakeError, Retirement, is_full};
 use crate::normalise::Engine;
 use crate::record::delivery::{DeliveryId, Spooled};
@@ -35,6 +36,8 @@ pub struct Parts {
     pub intake: Intake,
     /// The store.
     pub store: Arc<dyn Commit>,
+    /// All formats.
+    pub formats: Formats,
     /// Carried text to typed columns.
     pub engine: Arc<Engine>,
     /// Each origin's part of the identity, by its name.

@@ -61,6 +61,16 @@ pub fn run(_args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result
         Err(QueryError::Missing(_)) => {}
         Err(error) => findings.wrong(&error.to_string())?,
     }
+    if stored.is_ok() {
+        let layouts = daemon::stored_layouts(config, runtime.handle())?;
+        if let Err(error) = daemon::formats_kept(config, &loaded.formats, &layouts) {
+            findings.wrong(&error.to_string())?;
+        }
+    }
+    for format in &config.formats {
+        let mapping = &format.mapping;
+        findings.good(&format!("format {}: {} columns mapped", mapping.id, mapping.columns.len()))?;
+    }
     let Findings { wrong, warnings, .. } = findings;
     screen.line(&format!("{}: {wrong} wrong, {warnings} warnings", config.file.display()))?;
     Ok(if wrong == 0 { Exit::Done } else { Exit::Usage })

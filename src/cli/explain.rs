@@ -4,13 +4,13 @@ use super::import::Choice;
 use super::screen::{Screen, Tone};
 use super::{Exit, Loaded, beside, envelope};
 use crate::daemon;
-use crate::formats::{self, Verdict};
-use crate::normalise::Engine;
+use crate::formats::Verdict;
 use crate::pipeline::{self, DocumentPreview, PreviewRow};
 use crate::record::delivery::printable;
 use crate::record::document::{DateOrder, Dialect, Encoding, ZoneRule};
 use crate::record::outcome::{Reason, Rejection, Skip};
 use anyhow::Context;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub struct Args {
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     let choice =
-        Choice::new(config, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
+        Choice::new(loaded, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
     // Nothing is stored: a database that cannot be read must not keep a file from being explained.
     let stored = daemon::stored_origins(config, super::runtime()?.handle()).unwrap_or_default();
     let mut origins = daemon::origins(config, &stored)?;
@@ -50,13 +50,15 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
             origin.time_zone = zone.clone();
         }
     }
-    let engine = Engine::new(origins, daemon::source_zones(config), daemon::zone_named, formats::card);
+    let engine = daemon::engine(config, origins, &loaded.formats);
     let mut file =
         std::fs::File::open(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let name = printable(args.file.as_os_str().as_bytes());
     let reader = pipeline::Reader {
         origin: &choice.origin,
         source: "explain",
+        formats: &loaded.formats,
+        time_zone: choice.time_zone.as_ref().and_then(TimeZone::iana_name),
         pinned: choice.format.as_deref(),
         rows: args.rows,
     };
@@ -151,6 +153,7 @@ fn words(dialect: &Dialect) -> String {
     let clock = match &dialect.zone {
         ZoneRule::Origin => "the origin's zone",
         ZoneRule::Utc => "UTC",
+        ZoneRule::Format => "the zone of its [[format]]",
         ZoneRule::Named(name) => name,
     };
     let separator = dialect.separator.map(|c| format!(", separator {c:?}")).unwrap_or_default();
@@ -173,6 +176,7 @@ fn print_row(row: &PreviewRow, screen: &mut Screen) -> anyhow::Result<()> {
                 Skip::RepeatedHeader => "the header once more",
                 Skip::Summary => "a summary; its legs have rows of their own",
                 Skip::Blank => "blank",
+                Skip::NoCall => "no call, as its [[format]] says",
             };
             let line = format!("  row {} (byte {}): skipped: {why}", position.row, position.offset);
             screen.line(&screen.paint(Tone::Faint, &line))?;

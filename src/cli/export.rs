@@ -4,7 +4,7 @@
 use super::Loaded;
 use super::original;
 use super::screen::Screen;
-use crate::formats::{self, Row};
+use crate::formats::{Format, Row};
 use crate::intake::{Intake, IntakeError, OriginalRead};
 use crate::pipeline::ScratchFolder;
 use crate::record::delivery::{DeliveryId, printable};
@@ -135,7 +135,10 @@ impl Part<'_> {
         let mut document = self.unpacked(&mut *body, state_dir)?;
         let delimited = dialect.separator.is_some();
         let (path, mut file) = self.create(folder, if delimited { "csv" } else { "json" })?;
-        file.write_all(&head(&mut *document, self.format, &dialect)?)?;
+        let format = loaded.formats.by_id(self.format);
+        let format =
+            format.ok_or_else(|| anyhow!("this version does not know the format {}", self.format))?;
+        file.write_all(&head(&mut *document, format, &dialect)?)?;
         let end = line_end(dialect.encoding, delimited);
         let mut count = 0_usize;
         for [_, row, offset, length] in self.rows.iter().copied() {
@@ -217,7 +220,7 @@ impl Write for Plain<'_> {
 }
 
 /// What must stand before the rows: titles and header of a delimited document, the mark of an encoding of any other.
-fn head(document: &mut dyn ScratchFile, format: &str, dialect: &Dialect) -> anyhow::Result<Vec<u8>> {
+fn head(document: &mut dyn ScratchFile, format: &dyn Format, dialect: &Dialect) -> anyhow::Result<Vec<u8>> {
     document.seek(SeekFrom::Start(0))?;
     if dialect.separator.is_none() {
         return Ok(match dialect.encoding {
@@ -226,8 +229,6 @@ fn head(document: &mut dyn ScratchFile, format: &str, dialect: &Dialect) -> anyh
             Encoding::Utf8 | Encoding::Windows1252 => Vec::new(),
         });
     }
-    let format =
-        formats::by_id(format).ok_or_else(|| anyhow!("this version does not know the format {format}"))?;
     let mut rows = format.open(dialect, Box::new(BufReader::new(&mut *document)));
     let length = loop {
         match rows.next_row()? {

@@ -38,7 +38,8 @@ pub fn show(
 ) -> anyhow::Result<Exit> {
     let engine = numbers::engine(loaded, &query.origins()?)?;
     for row in &legs.rows {
-        let statements = query.statements(legs.value(row, "id").integer(), &crate::formats::card)?;
+        let card = |id: &str| Some(loaded.formats.by_id(id)?.card());
+        let statements = query.statements(legs.value(row, "id").integer(), &card)?;
         let mut derived = Vec::new();
         for statement in &statements {
             match engine.derive(statement.raw.clone(), &statement.origin, &statement.source) {

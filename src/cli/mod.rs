@@ -30,6 +30,7 @@ mod times;
 
 use crate::config::{self, Config, ConfigError, Surroundings};
 use crate::daemon::DaemonError;
+use crate::formats::Formats;
 use crate::store::query::QueryError;
 use crate::store::sqlite::query::SqliteQuery;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -133,14 +134,19 @@ struct WrongUsage(String);
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
+    /// All formats: the program's own and those that the configuration describes.
+    pub formats: Formats,
 }
 
 impl Loaded {
     fn new(wished: Option<&Path>) -> Result<Self, ConfigError> {
         let file = config::find(wished)?;
-        let ids: Vec<&str> = formats::cards().iter().map(|card| card.id).collect();
+        let built_in = Formats::built_in();
+        let ids: Vec<&str> = built_in.cards().map(|card| card.id).collect();
         let surroundings = Surroundings { state_directory: state_directory(), formats: &ids };
-        Ok(Self { config: config::load(&file, &surroundings)? })
+        let config = config::load(&file, &surroundings)?;
+        let formats = Formats::with(config.formats.iter().map(|format| format.mapping.clone()));
+        Ok(Self { config, formats })
     }
 
     /// Read access to the database and the spool.
@@ -199,9 +205,16 @@ fn ended_of(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
 
 fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
     match &cli.command {
-        Command::Formats(args) => return formats::run(args, screen),
         Command::Completions(args) => return completions::run(args, Cli::command(), screen),
         Command::Man(args) => return man::run(args, Cli::command(), screen),
+        Command::Formats(args) => {
+            // What the program reads by itself can be asked without a configuration.
+            let formats = match Loaded::new(cli.config.as_deref()) {
+                Err(ConfigError::Missing) => Formats::built_in(),
+                loaded => loaded?.formats,
+            };
+            return formats::run(args, &formats, screen);
+        }
         _ => {}
     }
     let loaded = Loaded::new(cli.config.as_deref())?;

@@ -3,7 +3,6 @@
 
 use super::Loaded;
 use crate::daemon;
-use crate::formats;
 use crate::normalise::Engine;
 use crate::store::digits;
 use crate::store::query::{Query as _, StoredOrigin};
@@ -82,5 +81,5 @@ impl Wished {
 pub fn engine(loaded: &Loaded, stored: &[StoredOrigin]) -> anyhow::Result<Engine> {
     let config = &loaded.config;
     let origins = daemon::origins(config, stored)?;
-    Ok(Engine::new(origins, daemon::source_zones(config), daemon::zone_named, formats::card))
+    Ok(daemon::engine(config, origins, &loaded.formats))
 }

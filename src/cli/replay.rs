@@ -30,7 +30,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         let names: Vec<&str> = config.origins.iter().map(|origin| origin.name.as_str()).collect();
         bail!("no [[origin]] is named {wish:?}; there are: {}", names.join(", "));
     }
-    let works = match daemon::build(config, Arc::new(daemon::runtime()?)) {
+    let works = match daemon::build(config, &loaded.formats, Arc::new(daemon::runtime()?)) {
         Ok(works) => works,
         Err(DaemonError::Locked(LockError::Held { pid, .. })) => {
             bail!(

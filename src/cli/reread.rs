@@ -87,6 +87,7 @@ impl Reread<'_> {
             Ok((document.number, document.format.clone(), serde_json::from_str(&document.dialect)?))
         };
         let reader = Rereader {
+            formats: &self.loaded.formats,
             origin: &first.origin,
             origin_key: &first.origin_key,
             source: &first.source,
@@ -129,6 +130,7 @@ impl Reread<'_> {
                     Skip::RepeatedHeader => "a header",
                     Skip::Summary => "a summary",
                     Skip::Blank => "blank",
+                    Skip::NoCall => "no call, as its [[format]] says",
                 };
                 return Ok(seen(format!("skipped: {why}"), position.row, String::new()));
             }

@@ -16,9 +16,9 @@ pub struct Args {
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
     journal::start();
     if args.once {
-        return Ok(report(&daemon::run_once(&loaded.config)?, screen)?);
+        return Ok(report(&daemon::run_once(&loaded.config, &loaded.formats)?, screen)?);
     }
-    daemon::run(&loaded.config)?;
+    daemon::run(&loaded.config, &loaded.formats)?;
     Ok(Exit::Done)
 }
 

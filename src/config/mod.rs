@@ -3,6 +3,7 @@
 
 mod expectation;
 mod fault;
+mod format;
 mod http;
 pub mod keys;
 mod origin;
@@ -14,6 +15,7 @@ mod stanza;
 pub use fault::{ConfigError, Fault};
 pub use reading::reading_hash;
 
+use crate::formats::mapping::MappingConfig;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use keys::Table;
@@ -38,6 +40,17 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// Where health and metrics can be asked for; `None`: nowhere.
     pub http: Option<SocketAddr>,
+    /// Formats that are described here, in the order of the files.
+    pub formats: Vec<FormatConfig>,
+}
+
+/// A format that is described in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatConfig {
+    /// What it says.
+    pub mapping: MappingConfig,
+    /// File and line of its stanza, for messages.
+    pub place: String,
 }
 
 /// Where legs are stored.
@@ -136,7 +149,7 @@ pub struct FolderConfig {
 pub struct Surroundings<'a> {
     /// `$STATE_DIRECTORY` as systemd sets it.
     pub state_directory: Option<PathBuf>,
-    /// Ids of the formats that this program reads.
+    /// Ids of the formats that this program reads without being told how.
     pub formats: &'a [&'a str],
 }
 
@@ -182,6 +195,7 @@ fn assemble(
     let mut http = Some(http::usual());
     let mut origins = Stanzas::default();
     let mut sources = Stanzas::default();
+    let mut formats = Stanzas::default();
     for parsed in parsed {
         let mut top = Stanza::top(parsed, faults);
         state_dir = top.path(keys::STATE_DIR, base).or(state_dir);
@@ -195,6 +209,7 @@ fn assemble(
         }
         origins.extend(top.list(keys::ORIGIN));
         sources.extend(top.list(keys::SOURCE));
+        formats.extend(top.list(keys::FORMAT));
         top.unknown_keys();
     }
     let state_dir = surroundings
@@ -207,9 +222,12 @@ fn assemble(
         None => PathBuf::from("cdr.db"),
     };
     let origins = origin::read_all(&origins, faults);
-    let sources = source::read_all(&sources, &origins, base, surroundings.formats, faults);
+    let (formats, described) = format::read_all(&formats, surroundings.formats, faults);
+    let mut known = surroundings.formats.to_vec();
+    known.extend(described.iter().map(String::as_str));
+    let sources = source::read_all(&sources, &origins, base, &known, faults);
     let store = StoreConfig { sqlite: state_dir.join(sqlite) };
-    Config { file: file.to_owned(), state_dir, store, origins, sources, http }
+    Config { file: file.to_owned(), state_dir, store, origins, sources, formats, http }
 }
 
 impl Config {

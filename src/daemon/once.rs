@@ -3,6 +3,7 @@
 
 use super::{DaemonError, Signals, Works, build, folder_of, runtime};
 use crate::config::Config;
+use crate::formats::Formats;
 use crate::intake::SourceHealth;
 use crate::pipeline::{PipelineError, Worked};
 use crate::record::outcome::{Actor, SourceTally};
@@ -37,10 +38,10 @@ impl Once {
 }
 
 /// Looks at every source once and stores what came.
-pub fn run_once(config: &Config) -> Result<Once, DaemonError> {
+pub fn run_once(config: &Config, formats: &Formats) -> Result<Once, DaemonError> {
     let runtime = Arc::new(runtime()?);
     let signals = Signals::listen(&runtime)?;
-    let works = build(config, runtime.clone())?;
+    let works = build(config, formats, runtime.clone())?;
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
     runtime.spawn(async move {
@@ -52,7 +53,7 @@ pub fn run_once(config: &Config) -> Result<Once, DaemonError> {
     // Side by side: each may wait for files to come to rest.
     let looks: Vec<_> = (config.sources.iter())
         .map(|source| {
-            let (mut folder, stop) = (folder_of(config, source, &works.intake), stop.clone());
+            let (mut folder, stop) = (folder_of(config, source, formats, &works.intake), stop.clone());
             (source, std::thread::spawn(move || folder.take_once(&stop)))
         })
         .collect();

@@ -25,6 +25,7 @@ static FAMILY: Family = Family {
     exact: &[Field::UniqueId, Field::LinkedId, Field::Channel, Field::Answer, Field::End, Field::Disposition],
     near: &[Field::Duration, Field::Talk],
     minute: false,
+    events: &[],
 };
 
 const HEADERS: &[(&str, Field)] = &[

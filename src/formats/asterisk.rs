@@ -41,8 +41,39 @@ const fn family(name: &'static str, matched: &'static [Match], minute: bool) -> 
         ],
         near: &[Field::Duration, Field::Talk],
         minute,
+        events: &[],
     }
 }
+
+/// Identity of Asterisk's legs, also where another format writes them.
+pub(super) const FAMILIES: &[Family] = &[
+    family("asterisk", BY_ID, false),
+    family("asterisk-without-uniqueid", BY_CHANNEL, false),
+    family("asterisk-minute", BY_ID, true),
+    family("asterisk-without-uniqueid-minute", BY_CHANNEL, true),
+];
+
+/// A linked id is the unique id of the first channel.
+pub(super) const LINKS: &[Link] =
+    &[Link { kind: "id", column: TextColumn::UniqueId }, Link { kind: "id", column: TextColumn::LinkedId }];
+
+/// Asterisk's outcomes.
+pub(super) const DISPOSITIONS: &[(&str, Disposition)] = &[
+    ("ANSWERED", Disposition::Answered),
+    ("NO ANSWER", Disposition::NoAnswer),
+    ("BUSY", Disposition::Busy),
+    ("FAILED", Disposition::Failed),
+    ("CONGESTION", Disposition::Failed),
+];
+
+/// Beginnings of contexts that tell the direction.
+pub(super) const CONTEXTS: &[(&str, Direction)] = &[
+    ("from-pstn", Direction::Inbound),
+    ("from-trunk", Direction::Inbound),
+    ("from-did", Direction::Inbound),
+    ("from-external", Direction::Inbound),
+    ("from-internal", Direction::Internal),
+];
 
 static CARD: Card = Card {
     id: "asterisk-cdr-csv",
@@ -71,32 +102,11 @@ static CARD: Card = Card {
         ("linkedid", Field::LinkedId),
         ("sequence", Field::RecordId),
     ],
-    families: &[
-        family("asterisk", BY_ID, false),
-        family("asterisk-without-uniqueid", BY_CHANNEL, false),
-        family("asterisk-minute", BY_ID, true),
-        family("asterisk-without-uniqueid-minute", BY_CHANNEL, true),
-    ],
-    // A linked id is the unique id of the first channel.
-    links: &[
-        Link { kind: "id", column: TextColumn::UniqueId },
-        Link { kind: "id", column: TextColumn::LinkedId },
-    ],
-    dispositions: &[
-        ("ANSWERED", Disposition::Answered),
-        ("NO ANSWER", Disposition::NoAnswer),
-        ("BUSY", Disposition::Busy),
-        ("FAILED", Disposition::Failed),
-        ("CONGESTION", Disposition::Failed),
-    ],
+    families: FAMILIES,
+    links: LINKS,
+    dispositions: DISPOSITIONS,
     directions: &[],
-    contexts: &[
-        ("from-pstn", Direction::Inbound),
-        ("from-trunk", Direction::Inbound),
-        ("from-did", Direction::Inbound),
-        ("from-external", Direction::Inbound),
-        ("from-internal", Direction::Internal),
-    ],
+    contexts: CONTEXTS,
     voicemail: &[(Field::LastApp, "VOICEMAIL")],
     bracketed: &[],
     recording_separator: ',',
@@ -126,7 +136,7 @@ const START: usize = 9;
 const DISPOSITION: usize = 14;
 const AMA_FLAGS: usize = 15;
 /// What Asterisk writes into `amaflags`: the words of `ast_channel_amaflags2string`, or the number from a database.
-const AMA_WORDS: [&str; 9] =
+pub(super) const AMA_WORDS: [&str; 9] =
     ["DOCUMENTATION", "BILLING", "OMIT", "IGNORE", "DEFAULT", "UNKNOWN", "1", "2", "3"];
 
 /// The columns of a row of this many fields; `id_at_16` decides what the one optional column of 17 or 20 is.
@@ -266,6 +276,21 @@ impl Format for CdrCsv {
     }
 
     fn recognise(&self, head: &Head<'_>) -> Verdict {
+        Self::look_at(head, false)
+    }
+
+    fn recognise_pinned(&self, head: &Head<'_>) -> Verdict {
+        Self::look_at(head, true)
+    }
+
+    fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a> {
+        let rows = Delimited::new(input, dialect.encoding, dialect.separator.unwrap_or(','));
+        Box::new(Reader { rows, dialect: dialect.clone(), row: 0, count: None, layouts: Vec::new() })
+    }
+}
+
+impl CdrCsv {
+    fn look_at(head: &Head<'_>, pinned: bool) -> Verdict {
         let encoding = encoding::detect(head.bytes);
         let best = [',', ';', '\t']
             .into_iter()
@@ -277,7 +302,7 @@ impl Format for CdrCsv {
             );
         };
         // One row that looks like ours may be a longer one, cut; several are no accident.
-        if seen.headed && seen.calls == 1 {
+        if seen.headed && seen.calls == 1 && !pinned {
             return Verdict::refused("the first line names columns of another system; cdr_csv has no header");
         }
         let date_order = match seen.survey.order() {
@@ -292,11 +317,6 @@ impl Format for CdrCsv {
         let dialect = Dialect { encoding, separator, date_order, minute, generation, ..Dialect::default() };
         let certainty = if seen.calls == seen.rows { 90 } else { 70 };
         Verdict::Claimed(Claim { certainty, why, dialect })
-    }
-
-    fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a> {
-        let rows = Delimited::new(input, dialect.encoding, dialect.separator.unwrap_or(','));
-        Box::new(Reader { rows, dialect: dialect.clone(), row: 0, count: None, layouts: Vec::new() })
     }
 }
 

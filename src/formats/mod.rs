@@ -4,7 +4,9 @@
 
 pub mod asterisk;
 pub mod dates;
+pub mod freepbx;
 pub mod grandstream;
+pub mod mapping;
 mod recognise;
 pub mod syntax;
 #[cfg(test)]
@@ -15,10 +17,11 @@ use crate::record::document::{Dialect, Layout};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Rejection, Skip};
 use crate::record::raw::{Position, RawRecord};
+use mapping::{Mapped, MappingConfig};
 use std::io::Read;
 use syntax::delimited::Delimited;
 
-pub use recognise::{Opinion, Recognition, recognise};
+pub use recognise::{Opinion, Recognition};
 
 /// The beginning of a document: all that recognition may look at.
 #[derive(Debug, Clone, Copy)]
@@ -72,8 +75,16 @@ impl Verdict {
 pub trait Format: Sync + Send {
     /// Everything that is declared about it.
     fn card(&self) -> &'static Card;
+    /// Changes when the same bytes would be read differently.
+    fn version(&self) -> u64 {
+        u64::from(self.card().version)
+    }
     /// Whether the document is written in it.
     fn recognise(&self, head: &Head<'_>) -> Verdict;
+    /// The same where a person fixed this format: what only their word can tell need not be proven by the document.
+    fn recognise_pinned(&self, head: &Head<'_>) -> Verdict {
+        self.recognise(head)
+    }
     /// A reader of the document's rows.
     fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a>;
 }
@@ -144,22 +155,66 @@ pub trait RowReader {
     fn verbatim(&self) -> &[u8];
 }
 
-/// Every format. The one visible list: a new format is one line here.
-pub fn all() -> &'static [&'static dyn Format] {
-    &[
-        &grandstream::json::CdrapiJson,
-        &grandstream::web_csv::WebCsv,
-        &grandstream::legacy_csv::LegacyCsv,
-        &asterisk::CdrCsv,
-    ]
+/// The formats of this program. The one visible list: a new format is one line here.
+const BUILT_IN: &[&dyn Format] = &[
+    &grandstream::json::CdrapiJson,
+    &grandstream::web_csv::WebCsv,
+    &grandstream::xml::CdrapiXml,
+    &grandstream::legacy_csv::LegacyCsv,
+    &asterisk::CdrCsv,
+    &freepbx::ReportCsv,
+];
+
+/// All formats that can be read. Built once and handed to whoever reads; formats live as long as the process, because
+/// every row names its card.
+#[derive(Clone)]
+pub struct Formats {
+    all: Vec<&'static dyn Format>,
 }
 
-/// The format with this id.
-pub fn by_id(id: &str) -> Option<&'static dyn Format> {
-    all().iter().find(|format| format.card().id == id).copied()
+impl Formats {
+    /// Those of this program.
+    pub fn built_in() -> Self {
+        Self { all: BUILT_IN.to_vec() }
+    }
+
+    /// Those of this program and those that these stanzas describe. What is made here is never freed.
+    pub fn with(mappings: impl IntoIterator<Item = MappingConfig>) -> Self {
+        let mut formats = Self::built_in();
+        for mapping in mappings {
+            formats.all.push(Box::leak(Box::new(Mapped::new(mapping))));
+        }
+        formats
+    }
+
+    /// Whether this format is one of the program's own.
+    pub fn is_built_in(id: &str) -> bool {
+        BUILT_IN.iter().any(|format| format.card().id == id)
+    }
+
+    /// Ids and versions: what in the formats changes how bytes are read.
+    pub fn versions(&self) -> Vec<(&'static str, u64)> {
+        self.all.iter().map(|format| (format.card().id, format.version())).collect()
+    }
+
+    /// Every format, in the order in which they are asked.
+    pub fn all(&self) -> &[&'static dyn Format] {
+        &self.all
+    }
+
+    /// The format with this id.
+    pub fn by_id(&self, id: &str) -> Option<&'static dyn Format> {
+        self.all.iter().find(|format| format.card().id == id).copied()
+    }
+
+    /// The cards of all formats.
+    pub fn cards(&self) -> impl Iterator<Item = &'static Card> {
+        self.all.iter().map(|format| format.card())
+    }
 }
 
-/// The card of the format with this id.
-pub fn card(id: &str) -> Option<&'static Card> {
-    by_id(id).map(Format::card)
+impl std::fmt::Debug for Formats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.cards().map(|card| card.id)).finish()
+    }
 }

@@ -6,7 +6,7 @@
 use super::body::{Filled, ScratchFolder, read_up_to};
 use super::{Pipeline, PipelineError, journal};
 use crate::dedup::Identifier;
-use crate::formats::{self, Head, Row, RowReader};
+use crate::formats::{Head, Row, RowReader};
 use crate::intake::{Intake, Look};
 use crate::normalise::ClockWatch;
 use crate::record::delivery::Spooled;
@@ -108,7 +108,8 @@ pub(super) fn read(
     head.truncate(length);
     let name = if path.is_empty() { context.spooled.name.as_str() } else { path };
     let seen = Head { bytes: &head, complete: whole, name };
-    let recognition = formats::recognise(&seen, context.spooled.pinned_format.as_deref());
+    let recognition =
+        context.pipeline.parts.formats.recognise(&seen, context.spooled.pinned_format.as_deref());
     let (format, mut claim) = match recognition.chosen {
         Ok(chosen) => chosen,
         Err(rejection) => {

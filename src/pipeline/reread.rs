@@ -5,7 +5,7 @@ use super::body::ScratchFolder;
 use super::document::broken;
 use super::preview::PreviewRow;
 use crate::dedup::Identifier;
-use crate::formats::{self, Row, RowReader};
+use crate::formats::{Formats, Row, RowReader};
 use crate::normalise::Engine;
 use crate::record::document::Dialect;
 use crate::record::port::Derive;
@@ -16,6 +16,8 @@ use std::path::Path;
 /// For whom the rows are read, and which documents.
 #[derive(Debug)]
 pub struct Rereader<'r> {
+    /// Formats that can be read.
+    pub formats: &'r Formats,
     /// Origin.
     pub origin: &'r str,
     /// The origin's part of every identity.
@@ -65,7 +67,7 @@ fn read_document(
     scratch: &ScratchFolder,
     see: &mut SeeRow<'_>,
 ) -> std::io::Result<()> {
-    let Some(format) = formats::by_id(format) else { return Ok(()) };
+    let Some(format) = reader.formats.by_id(format) else { return Ok(()) };
     let mut rows = format.open(dialect, Box::new(bytes));
     let mut identifier = Identifier::new(reader.origin_key, Some(Box::new(scratch.clone())));
     loop {

@@ -117,6 +117,8 @@ pub enum Skip {
     Summary,
     /// An empty line or object.
     Blank,
+    /// A row that the configuration of its format says is no call.
+    NoCall,
 }
 
 /// Where the rows of a run of a document ended. They add up: see [`Counts::adds_up`].

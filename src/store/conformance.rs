@@ -102,6 +102,7 @@ static UCM: Family = Family {
     ],
     near: &[Field::Duration, Field::Talk],
     minute: false,
+    events: &[],
 };
 
 static STAR: Family = Family {
@@ -116,6 +117,7 @@ static STAR: Family = Family {
     exact: &[Field::Channel, Field::CallerNumber, Field::CalleeNumber, Field::LastApp, Field::Disposition],
     near: &[Field::Duration, Field::Talk],
     minute: false,
+    events: &[],
 };
 
 static PLAIN: Family = Family {
@@ -131,6 +133,7 @@ static PLAIN: Family = Family {
     exact: &[],
     near: &[],
     minute: false,
+    events: &[],
 };
 
 const HEADERS: &[(&str, Field)] = &[

@@ -4,6 +4,7 @@ use crate::dedup::Identified;
 use crate::record::card::Card;
 use crate::record::cdr::{Direction, Disposition};
 use crate::record::delivery::DeliveryId;
+use crate::record::document::{Dialect, RowKind};
 use crate::record::outcome::Actor;
 use crate::record::raw::RawRecord;
 use jiff::Timestamp;
@@ -49,6 +50,21 @@ pub struct StoredOrigin {
     pub has_rows: bool,
     /// What is wrong with its zone or clock, as it was last noticed.
     pub clock_fault: Option<String>,
+}
+
+/// A layout of stored rows, as it was when the first of them was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLayout {
+    /// Format.
+    pub format: String,
+    /// Row kind.
+    pub kind: RowKind,
+    /// Dialect.
+    pub dialect: Dialect,
+    /// Headers in document order.
+    pub headers: Vec<String>,
+    /// What identity was made of; empty where it was not noted.
+    pub identity: String,
 }
 
 /// Takes the names of the columns and one row, and says whether it wants another.

@@ -7,6 +7,7 @@ pub mod encoding;
 pub mod json;
 mod split;
 mod window;
+pub mod xml;
 
 pub use split::Fields;
 

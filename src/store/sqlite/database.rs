@@ -280,6 +280,7 @@ impl<'c> Database<'c> {
         let headers: Vec<&str> = layout.columns.iter().map(|column| column.header.as_str()).collect();
         let (words, headers) = (json(&words)?, json(&headers)?);
         let (dialect, kind) = (json(&layout.dialect)?, json(&layout.kind)?);
+        let identity = layout.identity();
         let key = [
             Value::Blob(&layout.hash),
             Value::Text(&dialect),
@@ -287,14 +288,15 @@ impl<'c> Database<'c> {
             Value::Text(&words),
             Value::Text(layout.card.id),
             Value::Text(&kind),
+            Value::Text(&identity),
         ];
         let find = "SELECT id FROM layout WHERE hash = ?1 AND dialect = ?2 AND headers = ?3 AND places = ?4";
         let id = match self.one(find, &key[..4], |row| row.int(0))? {
             Some(id) => id,
             None => self
                 .one(
-                    "INSERT INTO layout (hash, dialect, headers, places, format, kind)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+                    "INSERT INTO layout (hash, dialect, headers, places, format, kind, identity)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id",
                     &key,
                     |row| row.int(0),
                 )?

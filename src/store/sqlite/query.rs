@@ -5,7 +5,7 @@ use crate::dedup::Identified;
 use crate::record::delivery::DeliveryId;
 use crate::store::query::{
     CardOf, KnownLayout, LegWish, Overview, Query, QueryError, ReadDocument, RejectedRow, RejectedWish, See,
-    Statement, StoredOrigin, Table, Twin, Value,
+    Statement, StoredLayout, StoredOrigin, Table, Twin, Value,
 };
 use jiff::Timestamp;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
@@ -241,6 +241,25 @@ impl Query for SqliteQuery {
 }
 
 impl SqliteQuery {
+    /// The layouts of stored rows; none in a database of a version that noted less.
+    pub fn stored_layouts(&self) -> Result<Vec<StoredLayout>, QueryError> {
+        if self.number("SELECT count(*) FROM pragma_table_info('layout') WHERE name = 'identity'")? == 0 {
+            return Ok(Vec::new());
+        }
+        let table = self.table("SELECT format, kind, dialect, headers, identity FROM layout", &[])?;
+        let read = |row: &Vec<Value>| {
+            Some(StoredLayout {
+                format: row[0].text().to_owned(),
+                kind: serde_json::from_str(row[1].text()).ok()?,
+                dialect: serde_json::from_str(row[2].text()).ok()?,
+                headers: serde_json::from_str(row[3].text()).ok()?,
+                identity: row[4].text().to_owned(),
+            })
+        };
+        // What cannot be read is said by whoever reads the rows.
+        Ok(table.rows.iter().filter_map(read).collect())
+    }
+
     /// The layouts of a format.
     fn layouts(&self, format: String) -> Result<Vec<KnownLayout>, QueryError> {
         let sql = "SELECT DISTINCT headers, dialect FROM layout WHERE format = ?1 LIMIT 100";

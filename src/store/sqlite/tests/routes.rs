@@ -5,7 +5,7 @@ use super::Bench;
 use crate::daemon::zone_named;
 use crate::dedup::oracle::{Oracle, Outcome};
 use crate::dedup::{Identified, Identifier};
-use crate::formats::{self, Head, Row};
+use crate::formats::{Formats, Head, Row};
 use crate::normalise::Engine;
 use crate::record::card::Card;
 use crate::record::cdr::Leg;
@@ -41,7 +41,7 @@ impl Corrected {
                 country: Some("DE".to_owned()),
             };
             let zones = HashMap::from([("utc".to_owned(), TimeZone::UTC)]);
-            Engine::new(vec![origin], zones, zone_named, formats::card)
+            Engine::new(vec![origin], zones, zone_named, Formats::built_in().cards().collect())
         };
         Self {
             wrong: engine("Australia/Lord_Howe"),
@@ -64,7 +64,7 @@ impl Derive for Corrected {
     }
 
     fn card(&self, format: &str) -> Option<&'static Card> {
-        formats::card(format)
+        self.right.card(format)
     }
 }
 
@@ -262,7 +262,7 @@ fn written(route: usize, rows: &[Truth]) -> (String, &'static str) {
 /// Reads a document as the pipeline does; only rows that a format takes for calls.
 fn read(text: &str, source: &str, derive: &dyn Derive) -> Vec<Identified> {
     let head = Head { bytes: text.as_bytes(), complete: true, name: "a" };
-    let recognised = formats::recognise(&head, None).chosen;
+    let recognised = Formats::built_in().recognise(&head, None).chosen;
     let (format, claim) = recognised.unwrap_or_else(|rejection| panic!("{}\n{text}", rejection.message));
     let mut rows = format.open(&claim.dialect, Box::new(Cursor::new(text.as_bytes())));
     let mut identifier = Identifier::new("pbx", None);
