@@ -49,7 +49,7 @@ pub struct Xml<'a> {
     ended: bool,
     /// The syntax broke before, so that tags may be missing.
     repaired: bool,
-    /// Where an element was last found to have no end.
+    /// Where it broke last, if an element without end did it.
     unclosed: Option<u64>,
     frames: Vec<Frame>,
     /// Events that one tag gave at once, the next last, with their texts.
@@ -168,6 +168,7 @@ impl<'a> Xml<'a> {
 
     fn broken(&mut self, why: &'static str) -> Event {
         self.ended = true;
+        self.unclosed = None;
         Event::Broken(why)
     }
 
@@ -207,11 +208,13 @@ impl<'a> Xml<'a> {
         }
         if self.frames.last().is_some_and(|outer| outer.name == name) {
             self.at = start;
-            if self.unclosed.replace(start) == Some(start) {
+            if self.unclosed == Some(start) {
                 // Whoever reads kept it open all the same: it ends here.
                 return Ok(self.leave());
             }
-            return Ok(self.broken("an element begins within one of its own name, whose end is missing"));
+            let event = self.broken("an element begins within one of its own name, whose end is missing");
+            self.unclosed = Some(start);
+            return Ok(event);
         }
         if self.frames.len() >= DEPTH_LIMIT {
             return Ok(self.broken("elements nested deeper than 64"));
