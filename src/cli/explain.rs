@@ -145,7 +145,9 @@ fn words(dialect: &Dialect) -> String {
         Encoding::Utf16Le | Encoding::Utf16Be => "UTF-16",
         Encoding::Windows1252 => "Windows-1252",
     };
+    let named = dialect.times.join(" or ");
     let order = match dialect.date_order {
+        _ if !named.is_empty() => named.as_str(),
         DateOrder::YearFirst => "year first",
         DateOrder::DayFirst => "day first",
         DateOrder::MonthFirst => "month first",

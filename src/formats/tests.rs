@@ -389,6 +389,22 @@ fn scraps() -> impl Strategy<Value = Vec<u8>> {
             b"sub_cdr,s1,1,2,2026-03-02 10:00:00\n".to_vec(),
             b"AcctId,src,dst,clid,lastdata,start,disposition\n".to_vec(),
             b"1,2,3,4 <5>,a,b,2026-03-02 10:00:00,BUSY\n".to_vec(),
+            b"calldate,clid,src,dst,channel,dstchannel,duration,billsec,disposition\n".to_vec(),
+            b"2026-03-02 10:00:00,\"A, B\" <1>,1,2,SIP/1-1,SIP/2-2,1,0,BUSY\n".to_vec(),
+            b"<cdr>".to_vec(),
+            b"</cdr>".to_vec(),
+            b"<main_cdr a=\"1\">".to_vec(),
+            b"<AcctId>1</AcctId><src>1</src><dst>2</dst>".to_vec(),
+            b"<start>2026-03-02 10:00:00</start>".to_vec(),
+            b"<start/>".to_vec(),
+            b"<![CDATA[".to_vec(),
+            b"]]>".to_vec(),
+            b"<!--".to_vec(),
+            b"-->".to_vec(),
+            b"<!DOCTYPE x [".to_vec(),
+            b"<".to_vec(),
+            b">".to_vec(),
+            b"&lt;".to_vec(),
             b"\"\",1,2,c,\"\"\"N\"\" <1>\",d,e,f,g,2026-03-02 10:00:00,,,1,0,BUSY,3\n".to_vec(),
         ]),
         prop::collection::vec(any::<u8>(), 0..4),
@@ -397,7 +413,7 @@ fn scraps() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_is_read_has_its_place(bytes in scraps(), sizes in prop::collection::vec(1_usize..50, 1..5), wide in 0..3) {

@@ -4,10 +4,15 @@
 //! Must never resolve an entity but the five of XML itself and characters by number, never look at a DOCTYPE, and never
 //! hold more than a record: a text beyond the cap is passed over.
 
+mod markup;
+#[cfg(test)]
+mod tests;
+
 use super::json::{DEPTH_LIMIT, Event, Kind};
 use super::window::Window;
 use super::{RECORD_CAP, encoding};
 use crate::record::outcome::VERBATIM_CAP;
+use markup::{attributes, is_name, unescape};
 use std::io::{Read, Result};
 
 /// An element that is open.
@@ -49,7 +54,7 @@ pub struct Xml<'a> {
     ended: bool,
     /// The syntax broke before, so that tags may be missing.
     repaired: bool,
-    /// Where an element was last found to have no end.
+    /// Where it broke last, if an element without end did it.
     unclosed: Option<u64>,
     frames: Vec<Frame>,
     /// Events that one tag gave at once, the next last, with their texts.
@@ -168,6 +173,7 @@ impl<'a> Xml<'a> {
 
     fn broken(&mut self, why: &'static str) -> Event {
         self.ended = true;
+        self.unclosed = None;
         Event::Broken(why)
     }
 
@@ -207,11 +213,13 @@ impl<'a> Xml<'a> {
         }
         if self.frames.last().is_some_and(|outer| outer.name == name) {
             self.at = start;
-            if self.unclosed.replace(start) == Some(start) {
+            if self.unclosed == Some(start) {
                 // Whoever reads kept it open all the same: it ends here.
                 return Ok(self.leave());
             }
-            return Ok(self.broken("an element begins within one of its own name, whose end is missing"));
+            let event = self.broken("an element begins within one of its own name, whose end is missing");
+            self.unclosed = Some(start);
+            return Ok(event);
         }
         if self.frames.len() >= DEPTH_LIMIT {
             return Ok(self.broken("elements nested deeper than 64"));
@@ -515,112 +523,5 @@ impl<'a> Xml<'a> {
             }
         }
         self.window.more(keep)
-    }
-}
-
-fn is_name(bytes: &[u8], place: usize) -> bool {
-    bytes.get(place).is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_' || *byte >= 0x80)
-}
-
-/// `name="value"` pairs; false for anything else.
-fn attributes(text: &str, into: &mut Vec<(String, String)>) -> bool {
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let Some((name, tail)) = rest.split_once('=') else { return false };
-        let tail = tail.trim_start();
-        let Some(quote) = tail.chars().next().filter(|c| matches!(c, '"' | '\'')) else { return false };
-        let Some((value, tail)) = tail[1..].split_once(quote) else { return false };
-        let mut plain = String::new();
-        unescape(value, &mut plain);
-        into.push((name.trim().to_owned(), plain));
-        rest = tail.trim_start();
-    }
-    true
-}
-
-/// Resolves the five entities of XML and characters by their number; every other reference stays as it is written.
-fn unescape(text: &str, into: &mut String) {
-    let mut rest = text;
-    while let Some(place) = rest.find('&') {
-        into.push_str(&rest[..place]);
-        rest = &rest[place..];
-        let end = rest.bytes().take(12).position(|byte| byte == b';');
-        let known = end.and_then(|end| Some((reference(&rest[1..end])?, end)));
-        if let Some((character, end)) = known {
-            into.push(character);
-            rest = &rest[end + 1..];
-        } else {
-            into.push('&');
-            rest = &rest[1..];
-        }
-    }
-    into.push_str(rest);
-}
-
-fn reference(name: &str) -> Option<char> {
-    let number = |text: &str, radix| u32::from_str_radix(text, radix).ok().and_then(char::from_u32);
-    match name {
-        "amp" => Some('&'),
-        "lt" => Some('<'),
-        "gt" => Some('>'),
-        "quot" => Some('"'),
-        "apos" => Some('\''),
-        _ => match name.strip_prefix('#')?.strip_prefix(['x', 'X']) {
-            Some(digits) => number(digits, 16),
-            None => number(&name[1..], 10),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(document: &[u8]) -> Result<String> {
-        let mut xml = Xml::new(Box::new(document));
-        let mut told = String::new();
-        while let Some(event) = xml.read()? {
-            match event {
-                Event::Begin(_) => told.push('{'),
-                Event::End(_) => told.push('}'),
-                Event::Key => told.extend([xml.text(), ":"]),
-                Event::Scalar => told.extend(["\"", xml.text(), "\" "]),
-                Event::Null => {}
-                Event::TooLong => told.push_str("long "),
-                Event::Broken(_) => told.push('!'),
-            }
-        }
-        Ok(told)
-    }
-
-    #[test]
-    fn elements_are_members_and_attributes_too() -> Result<()> {
-        let document = b"\xEF\xBB\xBF<?xml version=\"1.0\"?>\n<!DOCTYPE r [<!ENTITY e \"boom\">]>\n<r><!-- <x> --><a> 1 </a><b/>\
-                         <c><d k='v&quot;'/><ns:e><![CDATA[<&>]]>&amp;&#233;&e;</ns:e></c></r>";
-        assert_eq!(told(document)?, "{a:\" 1 \" b:\"\" c:{d:{k:\"v\"\" }e:\"<&>&\u{e9}&e;\" }}");
-        assert_eq!(told(b"<a>M\xFCller</a>")?, "\"M\u{fc}ller\" ");
-        Ok(())
-    }
-
-    #[test]
-    fn what_breaks_off_says_so() -> Result<()> {
-        for document in
-            ["<a><b>1</b>", "<a><b>1</a>", "<a></b></a>", "<a><b c=1></b></a>", "<a><1></a>", "<a><!-- "]
-        {
-            assert!(told(document.as_bytes())?.ends_with('!'), "{document}");
-        }
-        assert!(told("<a b='1'>".repeat(100).as_bytes())?.ends_with('!'));
-        let nested: Vec<String> = (0..100).map(|number| format!("<a{number}>")).collect();
-        assert_eq!(told(nested.concat().as_bytes())?.matches('{').count(), DEPTH_LIMIT);
-        Ok(())
-    }
-
-    #[test]
-    fn a_text_beyond_the_cap_is_passed_over() -> Result<()> {
-        let mut document = b"<r><a>".to_vec();
-        document.extend(std::iter::repeat_n(b'x', 3 * RECORD_CAP));
-        document.extend(b"</a><b>1</b></r>");
-        assert_eq!(told(&document)?, "{a:long b:\"1\" }");
-        Ok(())
     }
 }
