@@ -298,6 +298,8 @@ fn start_of(spooled: &Spooled) -> DeliveryStart {
         content_hash: spooled.content_hash,
         bytes: spooled.bytes,
         received_at: spooled.received_at,
+        pinned_format: spooled.pinned_format.clone(),
+        time_zone: spooled.time_zone.clone(),
     }
 }
 
