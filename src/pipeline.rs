@@ -9,12 +9,16 @@ mod journal;
 mod preview;
 mod progress;
 mod repeats;
+mod replay;
 mod reread;
+mod retry;
 
 pub use body::ScratchFolder;
 pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
 pub use progress::Progress;
+pub use replay::Replayed;
 pub use reread::{Rereader, SeeRow, reread};
+pub use retry::Retried;
 
 use crate::intake::{Claimed, Intake, IntakeError, Retirement, is_full};
 use crate::normalise::Engine;
@@ -102,6 +106,16 @@ pub enum PipelineError {
         /// Origin.
         origin: String,
     },
+    /// The bytes are nowhere.
+    #[error(
+        "the original of delivery {delivery} ({name}) is gone, so that it cannot be read again; put it back below originals/, or choose other deliveries; nothing was changed"
+    )]
+    OriginalGone {
+        /// Delivery.
+        delivery: String,
+        /// Its name.
+        name: String,
+    },
     /// The process is stopping; the rest is read after the next start.
     #[error("stopping")]
     Stopping,
@@ -116,7 +130,7 @@ impl PipelineError {
             Self::Body { .. } | Self::Scratch { .. } | Self::StillWritten { .. } | Self::Stopping => {
                 Actor::Transient
             }
-            Self::OriginGone { .. } => Actor::Broken,
+            Self::OriginGone { .. } | Self::OriginalGone { .. } => Actor::Broken,
         }
     }
 
@@ -125,7 +139,7 @@ impl PipelineError {
         match self {
             Self::Intake(error) => error.is_of_one(),
             Self::Body { cause, .. } => !is_full(cause),
-            Self::StillWritten { .. } | Self::OriginGone { .. } => true,
+            Self::StillWritten { .. } | Self::OriginGone { .. } | Self::OriginalGone { .. } => true,
             Self::Store(_) | Self::Scratch { .. } | Self::Stopping => false,
         }
     }
@@ -140,6 +154,13 @@ pub struct Ended {
     pub counts: Counts,
     /// Documents that were rejected whole.
     pub rejected_documents: u64,
+}
+
+impl Ended {
+    /// Whether nothing of it was rejected.
+    pub const fn is_clean(&self) -> bool {
+        self.counts.rejected == 0 && self.rejected_documents == 0
+    }
 }
 
 /// What became of a delivery that was taken up.

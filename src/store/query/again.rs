@@ -45,7 +45,7 @@ pub struct RejectedDocument {
     pub format: Option<String>,
     /// Rows that were read.
     pub rows_read: u64,
-    /// The rejections, in row order; row 0 is the document as a whole and stands alone.
+    /// All its open rejections, in row order; row 0 is the document as a whole and stands alone.
     pub rejections: Vec<OpenRejection>,
 }
 
@@ -58,4 +58,6 @@ pub struct OpenRejection {
     pub row: u64,
     /// Where the row begins.
     pub offset: u64,
+    /// It fits the wish.
+    pub chosen: bool,
 }

@@ -12,7 +12,7 @@ use crate::store::{ChunkRow, Committed, DeliveryEnd, Retry, StoreError};
 /// Gives rows that were rejected their outcome of today.
 pub fn retry(db: &mut Database<'_>, retry: &Retry) -> Result<Committed, Fault> {
     let document = [Value::Int(retry.document)];
-    let ended = "SELECT 1 FROM document WHERE id = ?1 AND state = 'done'";
+    let ended = "SELECT 1 FROM document WHERE id = ?1 AND state IN ('done', 'rejected')";
     if db.one(ended, &document, |_| ())?.is_none() {
         return Err(StoreError::FenceLost.into());
     }

@@ -42,7 +42,8 @@ impl Conditions {
     }
 }
 
-/// Ids of deliveries that have ended; a repeated one stands for the one it repeats.
+/// Ids of deliveries that have ended. One that the door knew again has no documents and no original: it stands for the
+/// one it repeats.
 pub(super) fn deliveries(query: &SqliteQuery, wish: &DeliveryWish) -> Result<Vec<DeliveryId>, QueryError> {
     let mut conditions = Conditions::default();
     conditions.one_of("l.id", wish.ids.iter().map(|id| Value::Text(id.to_string())));
@@ -51,14 +52,17 @@ pub(super) fn deliveries(query: &SqliteQuery, wish: &DeliveryWish) -> Result<Vec
     conditions.text("l.received_at >=", wish.since.map(written));
     conditions.text("l.received_at <", wish.until.map(written));
     let sql = format!(
-        "SELECT DISTINCT coalesce((SELECT min(first.id) FROM delivery first \
-                                    WHERE l.state = 'repeated' AND first.content_hash = l.content_hash \
-                                      AND first.origin = l.origin AND first.state <> 'repeated'), l.id) AS delivery \
+        "SELECT DISTINCT iif(l.state = 'repeated' AND NOT EXISTS (SELECT 1 FROM document WHERE delivery_id = l.id), \
+                             (SELECT min(first.id) FROM delivery first \
+                               WHERE first.content_hash = l.content_hash AND first.origin = l.origin \
+                                 AND EXISTS (SELECT 1 FROM document WHERE delivery_id = first.id)), \
+                             l.id) AS delivery \
            FROM delivery l WHERE l.state <> 'reading'{} ORDER BY 1",
         conditions.sql
     );
     let table = query.table(&sql, &conditions.values)?;
-    table.rows.iter().map(|row| id(&table, row)).collect()
+    let known = table.rows.iter().filter(|row| *table.value(row, "delivery") != Value::Null);
+    known.map(|row| id(&table, row)).collect()
 }
 
 /// The deliveries with all that must be read again with them, oldest first.
@@ -121,12 +125,12 @@ pub(super) fn rejected_documents(
     conditions.one_of("r.id", wish.ids.iter().map(|id| Value::Integer(*id)));
     conditions.text("r.reason =", wish.reason.clone());
     conditions.text("l.source =", wish.source.clone());
-    conditions.text("d.format =", wish.format.clone());
+    conditions.text("coalesce(d.format, '') =", wish.format.clone());
     let sql = format!(
         "SELECT {DELIVERY}, d.id AS document, d.number, d.format, d.rows_read, r.id AS rejection, r.row_number, \
-                r.byte_offset \
+                r.byte_offset, 1{} AS chosen \
            FROM rejected r JOIN document d ON d.id = r.document_id JOIN delivery l ON l.id = d.delivery_id \
-          WHERE r.resolved_at IS NULL AND d.state IN ('done', 'rejected') AND l.state <> 'reading'{} \
+          WHERE r.resolved_at IS NULL AND d.state IN ('done', 'rejected') AND l.state <> 'reading' \
           ORDER BY d.delivery_id, d.number, r.row_number, r.id",
         conditions.sql
     );
@@ -138,6 +142,7 @@ pub(super) fn rejected_documents(
             id: table.value(row, "rejection").integer(),
             row: number("row_number"),
             offset: number("byte_offset"),
+            chosen: number("chosen") != 0,
         };
         let document = table.value(row, "document").integer();
         match documents.last_mut().filter(|last| last.document == document) {
@@ -152,6 +157,7 @@ pub(super) fn rejected_documents(
             }),
         }
     }
+    documents.retain(|document| document.rejections.iter().any(|rejection| rejection.chosen));
     Ok(documents)
 }
 
