@@ -34,15 +34,14 @@ pub(super) fn finish_leftovers(works: &Works) -> anyhow::Result<()> {
 pub(super) fn spooled(config: &Config, start: DeliveryStart) -> Spooled {
     let versions = daemon::format_versions();
     let source = config.sources.iter().find(|source| source.name == start.source);
-    let (pinned_format, reading) = match source {
-        Some(source) => (source.pinned_format.clone(), config.reading(source, &versions)),
-        None => {
-            let origin = config.origins.iter().find(|origin| origin.name == start.origin);
-            let zone = start.time_zone.as_deref().and_then(daemon::zone_named);
-            let pinned = start.pinned_format.clone();
-            let reading = config::reading_hash(origin, zone.as_ref(), pinned.as_deref(), &versions);
-            (pinned, reading)
-        }
+    let (pinned_format, reading) = if let Some(source) = source {
+        (source.pinned_format.clone(), config.reading(source, &versions))
+    } else {
+        let origin = config.origins.iter().find(|origin| origin.name == start.origin);
+        let zone = start.time_zone.as_deref().and_then(daemon::zone_named);
+        let pinned = start.pinned_format.clone();
+        let reading = config::reading_hash(origin, zone.as_ref(), pinned.as_deref(), &versions);
+        (pinned, reading)
     };
     Spooled {
         id: start.id,

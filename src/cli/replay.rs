@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicBool;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub struct Args {
     /// Deliveries to read again (see `cdrd deliveries`)
     pub deliveries: Vec<DeliveryId>,

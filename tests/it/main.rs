@@ -9,6 +9,7 @@ mod docs;
 mod health;
 mod hostile;
 mod manual;
+mod mend;
 mod mending;
 mod not_cdrs;
 mod operator;
