@@ -112,9 +112,9 @@ impl Pipeline {
                 Found::Document { path, reader, .. } => {
                     let hash = spooled.content_hash.filter(|_| path.is_empty());
                     // What it was known by may be withdrawn: it is read, whatever came before.
-                    let step =
+                    let left =
                         document::read(&context, number, path, reader, None, &mut || Ok((true, hash)))?;
-                    if let Step::Read(hash, bytes) = step
+                    if let Step::Read(hash, bytes) = left
                         && !path.is_empty()
                     {
                         documents.push((hash, bytes));

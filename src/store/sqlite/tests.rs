@@ -2,6 +2,7 @@
 
 mod questions;
 mod routes;
+mod switches;
 
 use super::query::SqliteQuery;
 use super::{Sqlite, group};
