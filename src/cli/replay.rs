@@ -82,7 +82,16 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     if !args.preview {
         finish_leftovers(&works)?;
     }
-    let query = loaded.query(&super::runtime()?)?;
+    let runtime = super::runtime()?;
+    let query = loaded.query(&runtime)?;
+    for id in &args.deliveries {
+        let one = DeliveryWish { ids: vec![*id], ..DeliveryWish::default() };
+        if query.ended_deliveries(&one)?.is_empty() {
+            bail!(
+                "there is no delivery {id} that has ended; `cdrd deliveries` lists them; nothing was changed"
+            );
+        }
+    }
     let chosen = query.ended_deliveries(&wish)?;
     if chosen.is_empty() {
         bail!("no delivery that has ended is like that; `cdrd deliveries` lists them");

@@ -7,8 +7,8 @@ use super::screen::Screen;
 use super::{Exit, Loaded, WrongUsage};
 use crate::pipeline::Retried;
 use crate::record::delivery::shown;
-use crate::store::query::{Query as _, RejectionWish};
-use std::collections::BTreeMap;
+use crate::store::query::{OpenRejection, Query as _, RejectionWish};
+use anyhow::bail;
 use std::sync::atomic::AtomicBool;
 
 /// Arguments.
@@ -45,16 +45,25 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     }
     let works = works(loaded)?;
     finish_leftovers(&works)?;
-    let query = loaded.query(&super::runtime()?)?;
+    let runtime = super::runtime()?;
+    let query = loaded.query(&runtime)?;
     let documents = query.rejected_documents(&wish)?;
     drop(query);
+    for id in &args.ids {
+        let is = |open: &OpenRejection| open.id == *id && open.chosen;
+        if !documents.iter().any(|document| document.rejections.iter().any(is)) {
+            bail!(
+                "there is no open rejection {id} like that; `cdrd rejected list --all` lists them; nothing was changed"
+            );
+        }
+    }
     if documents.is_empty() {
         screen.line("no open rejection is like that; `cdrd rejected list --all` lists them")?;
         return Ok(Exit::Done);
     }
-    let bytes: BTreeMap<_, u64> =
-        documents.iter().map(|document| (document.delivery.id, document.delivery.bytes)).collect();
-    let bar = Bar::start(works.pipeline.progress(), bytes.values().sum());
+    // Read once to count equal rows, once for what was rejected.
+    let bytes = documents.iter().map(|document| document.delivery.bytes * 2).sum();
+    let bar = Bar::start(works.pipeline.progress(), bytes);
     let mut rows = Vec::new();
     let mut exit = Exit::Done;
     let mut failed = None;

@@ -104,10 +104,7 @@ impl Pipeline {
         let mut documents = Vec::new();
         let context =
             Context { pipeline: self, spooled, began: Look::at_rest(), restart: only.is_some(), stop };
-        self.each_document(spooled, &mut |number, found| {
-            if only.is_some_and(|wanted| wanted != number) {
-                return Ok(());
-            }
+        self.each_document(spooled, only, &mut |number, found| {
             match found {
                 Found::Document { path, reader, .. } => {
                     let hash = spooled.content_hash.filter(|_| path.is_empty());
@@ -129,21 +126,28 @@ impl Pipeline {
         Ok(documents)
     }
 
-    /// Hands out the documents of a delivery's original with their numbers.
+    /// Hands out the documents of a delivery's original with their numbers, or only one.
     pub(super) fn each_document(
         &self,
         spooled: &Spooled,
+        only: Option<u32>,
         see: &mut dyn FnMut(u32, Found<'_>) -> Result<(), PipelineError>,
     ) -> Result<(), PipelineError> {
         let mut body = self.original(spooled)?;
         let scratch = ScratchFolder(self.parts.scratch.clone());
-        let mut number = 0;
+        let (mut number, mut enough) = (0, false);
         let mut visit = |found: Found<'_>| {
             number += 1;
-            see(number, found)
+            if only.is_none_or(|only| only == number) {
+                see(number, found)?;
+            }
+            enough = only == Some(number);
+            if enough { Err(PipelineError::Stopping) } else { Ok(()) }
         };
         match unpack::unpack(&mut body, &spooled.name, &self.parts.limits, &scratch, &mut visit) {
             Ok(()) => Ok(()),
+            // The visitor's way of leaving early.
+            Err(UnpackError::Visit(PipelineError::Stopping)) if enough => Ok(()),
             Err(UnpackError::Visit(error)) => Err(error),
             Err(UnpackError::Io(cause)) => {
                 Err(PipelineError::Body { delivery: spooled.id.to_string(), cause })

@@ -177,13 +177,11 @@ impl Pipeline {
         see: &mut dyn FnMut(Row) -> Result<(), PipelineError>,
     ) -> Result<Option<(Entered, Option<String>)>, PipelineError> {
         let mut entered = None;
-        self.each_document(spooled, &mut |number, found| {
-            if number == wanted {
-                entered = match found {
-                    Found::Document { path, reader, .. } => rows_of(spooled, path, reader, see)?,
-                    Found::Rejected(_, rejection) => Some((Entered::Rejected(rejection), None)),
-                };
-            }
+        self.each_document(spooled, Some(wanted), &mut |_, found| {
+            entered = match found {
+                Found::Document { path, reader, .. } => rows_of(spooled, path, reader, see)?,
+                Found::Rejected(_, rejection) => Some((Entered::Rejected(rejection), None)),
+            };
             Ok(())
         })?;
         Ok(entered)
