@@ -206,8 +206,9 @@ fn show(row: &RejectedRow, screen: &mut Screen) -> std::io::Result<()> {
         fact("field", &safe(field))?;
     }
     fact("message", &safe(&row.message))?;
-    if let Some(resolved) = &row.resolved_at {
-        fact("resolved", &second(resolved))?;
+    match &row.resolved_at {
+        Some(resolved) => fact("resolved", &second(resolved))?,
+        None => fact("retry", &format!("cdrd rejected retry {} (once the cause is mended)", row.id))?,
     }
     fact("original", &format!("cdrd original {} --document {}", row.delivery, row.document_number))?;
     if row.verbatim.is_empty() {

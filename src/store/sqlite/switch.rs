@@ -61,16 +61,17 @@ fn withdraw(db: &mut Database<'_>, deliveries: &[DeliveryId]) -> Result<(), Faul
         "UPDATE document SET state = 'superseded' WHERE delivery_id IN (SELECT id FROM switch_delivery)",
         &[],
     )?;
-    // One look through both tables: an index by delivery would cost each row that comes.
+    // One look through both tables: an index by delivery would cost each row that comes. Neighbours in the table are
+    // withdrawn one after the other.
     db.run_once(
         "CREATE TEMP TABLE switch_group AS
          SELECT key_day, identity, origin, min(document_id) AS document
-           FROM (SELECT key_day, identity, origin, document_id FROM cdr
+           FROM (SELECT key_day, identity, origin, document_id, id AS place FROM cdr
                   WHERE versions = 1 AND delivery_id IN (SELECT id FROM switch_delivery)
                  UNION ALL
-                 SELECT key_day, identity, origin, document_id FROM version
+                 SELECT key_day, identity, origin, document_id, stored_order FROM version
                   WHERE delivery_id IN (SELECT id FROM switch_delivery))
-          GROUP BY origin, key_day, identity ORDER BY origin, key_day, identity",
+          GROUP BY origin, key_day, identity ORDER BY origin, min(place)",
         &[],
     )?;
     let origins = "SELECT DISTINCT origin FROM switch_group";

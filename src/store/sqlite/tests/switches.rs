@@ -86,6 +86,28 @@ fn a_step_that_fails_in_a_switch_takes_all_of_it_back() -> Result<(), StoreError
 }
 
 #[test]
+fn a_full_disk_takes_a_switch_back() -> Result<(), StoreError> {
+    let (mut bench, deliveries) = stored();
+    let before = everything(&bench);
+    bench.store.begin_switch(&deliveries)?;
+    bench.store.call(true, |db| Ok(db.run("PRAGMA max_page_count = 1", &[])?))?;
+    let document = bench.document(deliveries[0], "me")?.document;
+    let mut rows = calls(&bench, 0..4);
+    for row in &mut rows {
+        row.leg.cdr.text.set(crate::record::cdr::TextColumn::HangupText, &"x".repeat(100_000));
+    }
+    let full = bench.store.commit(chunk(document, 1, rows, true)).wait();
+    assert!(matches!(full, Err(StoreError::Transient { .. })), "{full:?}");
+    assert_eq!(bench.store.end_switch(true, 0), Err(StoreError::SwitchLost));
+    bench.store.call(true, |db| Ok(db.run("PRAGMA max_page_count = 1000000", &[])?))?;
+    assert_eq!(everything(&bench), before);
+    let rows = calls(&bench, 6..7);
+    bench.commit("folder", rows);
+    assert_eq!(bench.look("SELECT count(*) FROM cdr", 1), [["7"]], "storing goes on");
+    Ok(())
+}
+
+#[test]
 fn a_switch_that_never_ends_is_taken_back() -> Result<(), StoreError> {
     let (mut bench, deliveries) = stored();
     let before = everything(&bench);
