@@ -9,12 +9,16 @@ mod journal;
 mod preview;
 mod progress;
 mod repeats;
+mod replay;
 mod reread;
+mod retry;
 
 pub use body::ScratchFolder;
 pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
 pub use progress::Progress;
+pub use replay::Replayed;
 pub use reread::{Rereader, SeeRow, reread};
+pub use retry::Retried;
 
 use crate::formats::Formats;
 use crate::intake::{Claimed, Intake, IntakeError, Retirement, is_full};
@@ -105,6 +109,16 @@ pub enum PipelineError {
         /// Origin.
         origin: String,
     },
+    /// The bytes are nowhere.
+    #[error(
+        "the original of delivery {delivery} ({name}) is gone, so that it cannot be read again; put it back below originals/, or choose other deliveries; nothing was changed"
+    )]
+    OriginalGone {
+        /// Delivery.
+        delivery: String,
+        /// Its name.
+        name: String,
+    },
     /// The process is stopping; the rest is read after the next start.
     #[error("stopping")]
     Stopping,
@@ -119,7 +133,7 @@ impl PipelineError {
             Self::Body { .. } | Self::Scratch { .. } | Self::StillWritten { .. } | Self::Stopping => {
                 Actor::Transient
             }
-            Self::OriginGone { .. } => Actor::Broken,
+            Self::OriginGone { .. } | Self::OriginalGone { .. } => Actor::Broken,
         }
     }
 
@@ -128,7 +142,7 @@ impl PipelineError {
         match self {
             Self::Intake(error) => error.is_of_one(),
             Self::Body { cause, .. } => !is_full(cause),
-            Self::StillWritten { .. } | Self::OriginGone { .. } => true,
+            Self::StillWritten { .. } | Self::OriginGone { .. } | Self::OriginalGone { .. } => true,
             Self::Store(_) | Self::Scratch { .. } | Self::Stopping => false,
         }
     }
@@ -143,6 +157,13 @@ pub struct Ended {
     pub counts: Counts,
     /// Documents that were rejected whole.
     pub rejected_documents: u64,
+}
+
+impl Ended {
+    /// Whether nothing of it was rejected.
+    pub const fn is_clean(&self) -> bool {
+        self.counts.rejected == 0 && self.rejected_documents == 0
+    }
 }
 
 /// What became of a delivery that was taken up.
@@ -301,6 +322,8 @@ fn start_of(spooled: &Spooled) -> DeliveryStart {
         content_hash: spooled.content_hash,
         bytes: spooled.bytes,
         received_at: spooled.received_at,
+        pinned_format: spooled.pinned_format.clone(),
+        time_zone: spooled.time_zone.clone(),
     }
 }
 

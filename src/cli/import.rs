@@ -1,22 +1,22 @@
 //! `cdrd import`: stores files at once, without a daemon. The files stay where they are; each is a delivery like any
 //! other, so that importing one twice stores nothing twice.
 
+use super::bar::Bar;
 use super::screen::Screen;
 use super::{Exit, Loaded, WrongUsage, journal};
 use crate::config::{self, Config, SourceKind};
 use crate::daemon::{self, DaemonError, LockError, Works};
-use crate::pipeline::{Ended, PipelineError, Progress, Worked};
+use crate::pipeline::{Ended, PipelineError, Worked};
 use crate::record::delivery::{Body, Delivery, DeliveryId, printable};
 use crate::record::outcome::{Actor, Counts};
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Name of the source of imported files.
@@ -141,7 +141,7 @@ fn import(
         let receipt = works.intake.accept(vec![delivery(loaded, choice, file)?], None)?.pop();
         let receipt = receipt.context("the door gave no answer")??;
         place_of.insert(receipt.id, place);
-        drain(works, receipt.id, &mut |id, end| {
+        drain(works, Some(receipt.id), &mut |id, end| {
             if let Some(place) = place_of.get(&id) {
                 ended.insert(*place, end);
             }
@@ -171,8 +171,12 @@ fn delivery(loaded: &Loaded, choice: &Choice, file: &Path) -> anyhow::Result<Del
     })
 }
 
-/// Reads everything that waits, also what an earlier run left. What fails of that goes on waiting; this delivery may not.
-fn drain(works: &Works, ours: DeliveryId, note: &mut dyn FnMut(DeliveryId, Ended)) -> anyhow::Result<()> {
+/// Reads everything that waits, also what an earlier run left. What fails of that goes on waiting; our delivery may not.
+pub(super) fn drain(
+    works: &Works,
+    ours: Option<DeliveryId>,
+    note: &mut dyn FnMut(DeliveryId, Ended),
+) -> anyhow::Result<()> {
     let stop = AtomicBool::new(false);
     let mut failures = 0;
     loop {
@@ -182,7 +186,7 @@ fn drain(works: &Works, ours: DeliveryId, note: &mut dyn FnMut(DeliveryId, Ended
                 note(id, end);
                 continue;
             }
-            Ok(Some(Worked { id, .. })) if id != ours => continue,
+            Ok(Some(Worked { id, .. })) if ours != Some(id) => continue,
             Ok(None) if failures == 0 => return Ok(()),
             // Ours rests.
             Ok(None) => {
@@ -233,39 +237,4 @@ fn report(files: &[PathBuf], ended: &HashMap<usize, Ended>, screen: &mut Screen)
 
 fn numbers(counts: &Counts) -> [u64; 6] {
     [counts.rows_read, counts.stored, counts.duplicate, counts.amended, counts.rejected, counts.skipped]
-}
-
-/// A bar on a terminal; elsewhere the pipeline says a line every few seconds.
-struct Bar {
-    drawn: ProgressBar,
-    stop: Arc<AtomicBool>,
-    redraw: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Bar {
-    fn start(progress: Arc<Progress>, bytes: u64) -> Self {
-        // indicatif draws on standard error and hides itself where that is no terminal.
-        let bar = ProgressBar::new(bytes);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {msg} {elapsed}") {
-            bar.set_style(style);
-        }
-        let stop = Arc::new(AtomicBool::new(false));
-        let (shown, told) = (bar.clone(), stop.clone());
-        let redraw = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                shown.set_position(progress.bytes());
-                shown.set_message(format!("{} rows", progress.rows()));
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        });
-        Self { drawn: bar, stop, redraw: Some(redraw) }
-    }
-
-    fn finish(mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(redraw) = self.redraw.take() {
-            let _ = redraw.join();
-        }
-        self.drawn.finish_and_clear();
-    }
 }

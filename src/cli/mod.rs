@@ -1,7 +1,10 @@
 //! What a person types: the arguments, one file per sub-command, and the exit codes.
 
+mod again;
+mod bar;
 mod beside;
 mod calls;
+mod changes;
 mod check;
 mod completions;
 mod csv;
@@ -22,6 +25,7 @@ mod original;
 mod rejected;
 mod replay;
 mod reread;
+mod retry;
 mod run;
 pub mod screen;
 mod sql;
@@ -86,8 +90,8 @@ enum Command {
     /// Rows and documents that could not be stored
     #[command(after_help = "Example: cdrd rejected list --all")]
     Rejected(rejected::Args),
-    /// Correct stored rows after an origin's zone, country or tenant was corrected
-    #[command(after_help = "Example: cdrd replay --rederive --origin pbx")]
+    /// Read deliveries again, or correct stored rows, as the configuration and the formats are now
+    #[command(after_help = "Example: cdrd replay --source inbox --since 3d --preview")]
     Replay(replay::Args),
     /// Ask the database in SQL; reads only
     #[command(after_help = "Example: cdrd sql 'SELECT direction, count(*) FROM cdr GROUP BY 1'")]

@@ -3,7 +3,7 @@
 use super::deliveries::second;
 use super::marked::marked;
 use super::screen::{Screen, Tone, cell};
-use super::{Exit, Loaded, export};
+use super::{Exit, Loaded, export, retry};
 use crate::record::delivery::printable;
 use crate::record::outcome::VERBATIM_CAP;
 use crate::store::query::{Query as _, RejectedRow, RejectedWish, Table, Value};
@@ -52,6 +52,9 @@ enum Command {
         /// Number of the rejection (see `cdrd rejected list --all`)
         id: i64,
     },
+    /// Read them again after the configuration was mended; what reads now is stored
+    #[command(after_help = "Example: cdrd rejected retry --reason format_unknown")]
+    Retry(retry::Args),
 }
 
 /// Which of them.
@@ -83,11 +86,15 @@ impl Filter {
     }
 }
 
-/// Lists, shows or exports.
+/// Lists, shows, exports or retries.
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
+    if let Command::Retry(args) = &args.command {
+        return retry::run(args, loaded, screen);
+    }
     let runtime = super::runtime()?;
     let query = loaded.query(&runtime)?;
     match &args.command {
+        Command::Retry(_) => {}
         Command::List { all, limit, filter, json } => {
             let table = if *all {
                 query.rejected(&filter.wish(*limit))?
@@ -199,8 +206,9 @@ fn show(row: &RejectedRow, screen: &mut Screen) -> std::io::Result<()> {
         fact("field", &safe(field))?;
     }
     fact("message", &safe(&row.message))?;
-    if let Some(resolved) = &row.resolved_at {
-        fact("resolved", &second(resolved))?;
+    match &row.resolved_at {
+        Some(resolved) => fact("resolved", &second(resolved))?,
+        None => fact("retry", &format!("cdrd rejected retry {} (once the cause is mended)", row.id))?,
     }
     fact("original", &format!("cdrd original {} --document {}", row.delivery, row.document_number))?;
     if row.verbatim.is_empty() {

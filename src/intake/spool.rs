@@ -29,6 +29,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// A body that never changes.
+    pub const fn at_rest() -> Self {
+        Self { now: None, recorded: true }
+    }
+
     /// Whether nothing changed between two looks.
     pub fn is_same(&self, earlier: &Self) -> bool {
         self.now == earlier.now
@@ -255,7 +260,7 @@ impl Intake {
     pub fn look(&self, id: DeliveryId) -> Result<Look, IntakeError> {
         let row = self.receipt(id)?;
         let Some(path) = row.path().filter(|_| row.is_claimed()) else {
-            return Ok(Look { now: None, recorded: true });
+            return Ok(Look::at_rest());
         };
         let Some(now) = durable::stamp(&path)? else {
             return Err(IntakeError::BodyGone { id, path: shown(&path) });

@@ -303,7 +303,7 @@ fn start_invalid(raw: &RawRecord) -> Rejection {
 
 fn no_zone(raw: &RawRecord, name: &str) -> Rejection {
     let message = format!(
-        "this host knows no time zone {name:?}, which was named for the file: install tzdata, then send the file again"
+        "this host knows no time zone {name:?}, which was named for the file: install tzdata, then `cdrd rejected retry`"
     );
     rejection(raw, Reason::StartInvalid, message)
 }
@@ -311,7 +311,7 @@ fn no_zone(raw: &RawRecord, name: &str) -> Rejection {
 fn no_origin(raw: &RawRecord) -> Rejection {
     let message =
         "the origin of this row is not in the configuration, so that its wall clock means nothing: add its \
-                   [[origin]] again, then send the file again"
+                   [[origin]] again, then `cdrd rejected retry`"
             .to_owned();
     rejection(raw, Reason::StartInvalid, message)
 }

@@ -3,12 +3,15 @@
 //!
 //! Must never know a format, a source or the spool.
 
+mod again;
 pub mod digits;
 pub mod query;
 pub mod sqlite;
 
 #[cfg(test)]
 pub mod conformance;
+
+pub use again::{Retry, RowChange, Switched};
 
 use crate::dedup::Identified;
 use crate::record::delivery::DeliveryId;
@@ -43,6 +46,14 @@ pub trait Commit: Send + Sync {
     /// Derives every row of an origin again in place (its zone, country or tenant was corrected) and records the zone
     /// as the one they are read in. Gives the rows that changed.
     fn rederive(&self, origin: &str, time_zone: &str) -> Result<u64, StoreError>;
+    /// Begins a switch: until it ends nothing that is done can be seen, and a crash takes all of it back. Withdraws what
+    /// these deliveries state; each of their documents begins a new run when it is opened.
+    fn begin_switch(&self, withdrawn: &[DeliveryId]) -> Result<(), StoreError>;
+    /// Ends the switch, all of it becoming visible and durable at once, or takes it back. Tells what it changed, with
+    /// at most `rows` rows of each kind.
+    fn end_switch(&self, keep: bool, rows: u32) -> Result<Switched, StoreError>;
+    /// Gives open rejections of a document that has ended another outcome. Each passes once: who resolved it first.
+    fn retry(&self, retry: Retry) -> Result<Committed, StoreError>;
 }
 
 /// An origin as the configuration has it.
@@ -80,6 +91,8 @@ pub struct DeliveryStart {
     pub content_hash: Option<[u8; 32]>,
     pub bytes: u64,
     pub received_at: Timestamp,
+    pub pinned_format: Option<String>,
+    pub time_zone: Option<String>,
 }
 
 /// How a delivery ended.
@@ -270,6 +283,9 @@ pub enum StoreError {
     /// The writer thread ended.
     #[error("the store's writer has ended; restart cdrd and look for its last message")]
     WriterGone,
+    /// The switch was taken back before this.
+    #[error("something failed before this and everything since was taken back; nothing of it is stored")]
+    SwitchLost,
     /// The origin cannot be used.
     #[error("{0}")]
     Origin(String),
@@ -279,7 +295,7 @@ impl StoreError {
     /// Who must act.
     pub const fn actor(&self) -> Actor {
         match self {
-            Self::FenceLost | Self::Transient { .. } => Actor::Transient,
+            Self::FenceLost | Self::SwitchLost | Self::Transient { .. } => Actor::Transient,
             Self::Broken { .. } | Self::WriterGone | Self::Origin(_) => Actor::Broken,
         }
     }

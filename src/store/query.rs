@@ -1,5 +1,10 @@
 //! Reading what is stored, beside a daemon that writes. Must never change anything, nor wait for the writer.
 
+mod again;
+
+pub use again::{DeliveryWish, OpenRejection, RejectedDocument, RejectionWish};
+
+use super::DeliveryStart;
 use crate::dedup::Identified;
 use crate::record::card::Card;
 use crate::record::cdr::{Direction, Disposition};
@@ -33,6 +38,13 @@ pub trait Query: Send + Sync {
     /// For each source and origin the documents whose calls span this instant (`covers`), the last that ends `before`
     /// it and the first that begins `after` it.
     fn coverage(&self, at: Timestamp) -> Result<Table, QueryError>;
+    /// Deliveries that have ended, oldest first; for a repeated one the one it repeats.
+    fn ended_deliveries(&self, wish: &DeliveryWish) -> Result<Vec<DeliveryId>, QueryError>;
+    /// These deliveries and all whose statements may be hidden behind theirs, oldest first: none of them may be read
+    /// again without the others.
+    fn read_again(&self, chosen: &[DeliveryId]) -> Result<Vec<DeliveryStart>, QueryError>;
+    /// Documents with open rejections, oldest first.
+    fn rejected_documents(&self, wish: &RejectionWish) -> Result<Vec<RejectedDocument>, QueryError>;
     /// The origins that were ever started.
     fn origins(&self) -> Result<Vec<StoredOrigin>, QueryError>;
     /// Everything at a glance; deliveries are summed up from `since` on.
@@ -264,6 +276,9 @@ pub enum QueryError {
         "{0}; run the version of cdrd that stored it, or check the file with `sqlite3 FILE 'PRAGMA integrity_check'`"
     )]
     Unfit(String),
+    /// What is half read cannot be read again.
+    #[error("delivery {0} is not read to its end; let `cdrd run` or `cdrd import` finish it first")]
+    Unfinished(String),
     /// A statement failed.
     #[error("the database refuses this: {cause}; {mend}")]
     Refused {

@@ -149,6 +149,7 @@ fn a_rejected_row_is_shown_with_place_mend_and_marked_field() -> Tested {
          reason    start_invalid\n\
          field     start\n\
          message   the start is no time; mend the row and send it again\n\
+         retry     cdrd rejected retry 17 (once the cause is mended)\n\
          original  cdrd original 01JQ00000000000000000000A1 --document 1\n\
          \n\
          201,>>>31 February<<<,0301234\n"

@@ -7,11 +7,13 @@ mod config_file;
 mod config_formats;
 mod crash;
 mod docs;
+mod export;
 mod health;
 mod hostile;
 mod manual;
 mod mapping;
-mod mending;
+mod mend;
+
 mod not_cdrs;
 mod operator;
 mod repeats;

@@ -2,7 +2,7 @@
 //! tables between statements. Whatever is remembered is forgotten when a transaction or savepoint rolls back.
 
 use super::columns::Stamp;
-use super::group::Remembered;
+use super::group::{Relink, Remembered};
 use super::raw::{Connection, Row, SqlError, Statement, Value};
 use super::stated::{self, KnownLayout, Place};
 use crate::dedup::Key;
@@ -61,6 +61,9 @@ pub struct Database<'c> {
     writing: Vec<Rc<KnownLayout>>,
     summaries: Option<bool>,
     group: Option<Remembered>,
+    /// The last number given before the switch under way.
+    switch: Option<i64>,
+    relink: Option<Relink>,
     now: Rc<str>,
 }
 
@@ -77,6 +80,8 @@ impl<'c> Database<'c> {
             writing: Vec::new(),
             summaries: None,
             group: None,
+            switch: None,
+            relink: None,
             now: "".into(),
         };
         database.read_sequence()?;
@@ -144,7 +149,62 @@ impl<'c> Database<'c> {
         self.writing.clear();
         self.summaries = None;
         self.group = None;
+        if !savepoint {
+            self.close_switch();
+        }
         Ok(())
+    }
+
+    /// Begins a switch; gives the last number given before it.
+    pub fn open_switch(&mut self) -> i64 {
+        self.group = None;
+        *self.switch.insert(self.last)
+    }
+
+    /// The last number given before the switch under way.
+    pub const fn switch(&self) -> Option<i64> {
+        self.switch
+    }
+
+    /// The switch is over.
+    pub fn close_switch(&mut self) {
+        self.switch = None;
+        self.relink = None;
+    }
+
+    /// From now on calls are not computed anew group by group, but gathered for [`Self::gathered`].
+    pub fn gather(&mut self) {
+        self.relink.get_or_insert_default();
+    }
+
+    /// Where to gather the calls that change, if they are gathered.
+    pub const fn gathering(&mut self) -> Option<&mut Relink> {
+        self.relink.as_mut()
+    }
+
+    /// What was gathered; gathers no more.
+    pub fn gathered(&mut self) -> Relink {
+        self.relink.take().unwrap_or_default()
+    }
+
+    /// Runs a statement that is made anew each time.
+    pub fn run_once(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, SqlError> {
+        self.connection.prepare(sql)?.run(values)
+    }
+
+    /// Hands each row of such a statement to `row`.
+    pub fn each_once(&mut self, sql: &str, mut row: impl FnMut(&Row<'_>)) -> Result<(), Fault> {
+        self.connection.prepare(sql)?.each(&[], |found| {
+            row(found);
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// The number that such a statement gives.
+    pub fn count_once(&mut self, sql: &str) -> Result<u64, Fault> {
+        let mut count = 0;
+        self.each_once(sql, |row| count = row.unsigned(0))?;
+        Ok(count)
     }
 
     /// The last number given.
@@ -166,6 +226,11 @@ impl<'c> Database<'c> {
     pub const fn next(&mut self) -> i64 {
         self.last += 1;
         self.last
+    }
+
+    /// So many numbers were taken.
+    pub fn skip(&mut self, numbers: u64) {
+        self.last = self.last.saturating_add_unsigned(numbers);
     }
 
     /// Takes the next document id.

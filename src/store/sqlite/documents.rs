@@ -100,8 +100,9 @@ pub fn start_delivery(
 ) -> Result<bool, Fault> {
     let received = Stamp::new(delivery.received_at.as_millisecond());
     db.run(
-        "INSERT INTO delivery (id, source, account, origin, name, peer, content_hash, bytes, received_at, state)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO delivery (id, source, account, origin, name, peer, content_hash, bytes, received_at, state,
+                               pinned_format, time_zone)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING",
         &[
             Value::Text(&delivery.id.to_string()),
             Value::Text(&delivery.source),
@@ -113,6 +114,8 @@ pub fn start_delivery(
             number(delivery.bytes),
             Value::Text(received.as_str()),
             Value::Text(DeliveryState::Reading.word()),
+            delivery.pinned_format.as_deref().map_or(Value::Null, Value::Text),
+            delivery.time_zone.as_deref().map_or(Value::Null, Value::Text),
         ],
     )?;
     repeat_of.map_or(Ok(false), |earlier| ended_well(db, earlier, delivery.id))
@@ -152,13 +155,18 @@ fn adopt(db: &mut Database<'_>, document: &DocumentStart) -> Result<Opened, Faul
     let find = "SELECT id, run, next_row, state FROM document WHERE delivery_id = ?1 AND number = ?2
                  ORDER BY run DESC LIMIT 1";
     let key = [Value::Text(&delivery), Value::Int(document.number.into())];
-    let found = db.one(find, &key, |row| Opened {
-        document: row.int(0),
-        run: u32::try_from(row.int(1)).unwrap_or(1),
-        next_row: row.unsigned(2),
-        done: row.text(3) != "reading",
+    let found = db.one(find, &key, |row| {
+        let opened = Opened {
+            document: row.int(0),
+            run: u32::try_from(row.int(1)).unwrap_or(1),
+            next_row: row.unsigned(2),
+            done: row.text(3) != "reading",
+        };
+        (opened, row.text(3) == "superseded")
     })?;
-    if let Some(opened) = found {
+    // What the run before stated was withdrawn.
+    let run = found.filter(|(_, superseded)| *superseded).map_or(1, |(opened, _)| opened.run + 1);
+    if let Some((opened, false)) = found {
         // Rows that are stored were read in the dialect that is stored with them.
         db.run(
             "UPDATE document SET claim = ?2, format = iif(next_row = 1, ?3, format),
@@ -177,7 +185,7 @@ fn adopt(db: &mut Database<'_>, document: &DocumentStart) -> Result<Opened, Faul
     let id = db.next_document();
     let inserted = db.run(
         "INSERT INTO document (id, delivery_id, number, run, path, format, dialect, state, next_row, claim)
-         SELECT ?1, ?2, ?3, 1, ?4, ?5, ?6, 'reading', 1, ?7
+         SELECT ?1, ?2, ?3, ?8, ?4, ?5, ?6, 'reading', 1, ?7
           WHERE EXISTS (SELECT 1 FROM delivery WHERE id = ?2)",
         &[
             Value::Int(id),
@@ -187,13 +195,14 @@ fn adopt(db: &mut Database<'_>, document: &DocumentStart) -> Result<Opened, Faul
             format,
             dialect,
             Value::Text(&document.claim),
+            Value::Int(run.into()),
         ],
     )?;
     // The delivery was noted in a transaction that was rolled back: it must be claimed again.
     if inserted == 0 {
         return Err(StoreError::FenceLost.into());
     }
-    Ok(Opened { document: id, run: 1, next_row: 1, done: false })
+    Ok(Opened { document: id, run, next_row: 1, done: false })
 }
 
 /// Begins a new run of a document.
@@ -401,6 +410,7 @@ pub fn clock_fault(db: &mut Database<'_>, origin: &str, fault: &str) -> Result<b
     Ok(db.run(note, &[Value::Text(origin), fault])? > 0)
 }
 
-fn number(number: u64) -> Value<'static> {
+/// A count as a value.
+pub fn number(number: u64) -> Value<'static> {
     Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }

@@ -17,15 +17,17 @@ pub mod query;
 mod raw;
 mod rederive;
 mod rejections;
+mod retry;
 mod stated;
 mod summaries;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use super::{
-    Chunk, Commit, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened, OriginRow,
-    OriginStart, Pending, StoreError,
+    Chunk, Commit, Committed, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened, OriginRow,
+    OriginStart, Pending, Retry, StoreError, Switched,
 };
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::port::Derive;
@@ -39,7 +41,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use writer::{Answer, Command, Done, Work, Writer};
+use writer::{Answer, Command, Done, Turn, Work, Writer};
 
 /// Chunks on their way to the writer: enough to keep it busy, few enough to bound memory.
 const QUEUE: usize = 16;
@@ -105,6 +107,16 @@ impl Sqlite {
         durable: bool,
         step: impl FnOnce(&mut Database<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.turn(Turn::Shares, durable, step)
+    }
+
+    /// The same, where it begins or ends a transaction.
+    fn turn<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        durable: bool,
+        step: impl FnOnce(&mut Database<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (sender, answer) = channel();
         let refused = sender.clone();
         let step = move |db: &mut Database<'_>| -> Done {
@@ -124,7 +136,7 @@ impl Sqlite {
                 let _ = refused.send(Err(error));
             }
         });
-        let work = Work { step: Box::new(step), refuse, durable, rows: 1, document: 0 };
+        let work = Work { step: Box::new(step), refuse, turn, durable, rows: 1, document: 0 };
         self.0.queue.send(Command::Work(work)).map_err(|_| StoreError::WriterGone)?;
         answer.recv().unwrap_or(Err(StoreError::WriterGone))
     }
@@ -180,7 +192,7 @@ impl Commit for Sqlite {
         let step = move |db: &mut Database<'_>| -> Done {
             let (result, committed) = match writer::store_chunk(db, &chunk) {
                 Ok(committed) => (Ok(()), committed),
-                Err(fault) => (Err(fault), super::Committed::default()),
+                Err(fault) => (Err(fault), Committed::default()),
             };
             let answer: Answer = Box::new(move |outcome: Result<(), StoreError>| {
                 let _ = sender.send(outcome.map(|()| committed));
@@ -192,7 +204,7 @@ impl Commit for Sqlite {
                 let _ = refused.send(Err(error));
             }
         });
-        let work = Work { step: Box::new(step), refuse, durable: true, rows, document };
+        let work = Work { step: Box::new(step), refuse, turn: Turn::Shares, durable: true, rows, document };
         // When the writer has ended the answer's other end is dropped with the work, which says so.
         let _ = self.0.queue.send(Command::Work(work));
         Pending::new(answer)
@@ -211,6 +223,20 @@ impl Commit for Sqlite {
     fn rederive(&self, origin: &str, time_zone: &str) -> Result<u64, StoreError> {
         let (origin, time_zone) = (origin.to_owned(), time_zone.to_owned());
         self.call(true, move |db| rederive::rederive(db, &origin, &time_zone))
+    }
+
+    fn begin_switch(&self, withdrawn: &[DeliveryId]) -> Result<(), StoreError> {
+        let withdrawn = withdrawn.to_vec();
+        self.turn(Turn::Opens, true, move |db| switch::begin(db, &withdrawn))
+    }
+
+    fn end_switch(&self, keep: bool, rows: u32) -> Result<Switched, StoreError> {
+        let turn = if keep { Turn::Keeps } else { Turn::TakesBack };
+        self.turn(turn, true, move |db| switch::end(db, rows))
+    }
+
+    fn retry(&self, rows: Retry) -> Result<Committed, StoreError> {
+        self.call(true, move |db| retry::retry(db, &rows))
     }
 }
 

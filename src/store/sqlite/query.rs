@@ -1,11 +1,14 @@
 //! Reads the SQLite database on a connection of its own that cannot write, with `spool.db` beside it as `spool`.
 
+mod again;
+
 use super::{legs, lineage, rejections};
 use crate::dedup::Identified;
 use crate::record::delivery::DeliveryId;
+use crate::store::DeliveryStart;
 use crate::store::query::{
-    CardOf, KnownLayout, LegWish, Overview, Query, QueryError, ReadDocument, RejectedRow, RejectedWish, See,
-    Statement, StoredLayout, StoredOrigin, Table, Twin, Value,
+    CardOf, DeliveryWish, KnownLayout, LegWish, Overview, Query, QueryError, ReadDocument, RejectedDocument,
+    RejectedRow, RejectedWish, RejectionWish, See, Statement, StoredLayout, StoredOrigin, Table, Twin, Value,
 };
 use jiff::Timestamp;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
@@ -186,6 +189,18 @@ impl Query for SqliteQuery {
 
     fn coverage(&self, at: Timestamp) -> Result<Table, QueryError> {
         lineage::coverage(self, at)
+    }
+
+    fn ended_deliveries(&self, wish: &DeliveryWish) -> Result<Vec<DeliveryId>, QueryError> {
+        again::deliveries(self, wish)
+    }
+
+    fn read_again(&self, chosen: &[DeliveryId]) -> Result<Vec<DeliveryStart>, QueryError> {
+        again::read_again(self, chosen)
+    }
+
+    fn rejected_documents(&self, wish: &RejectionWish) -> Result<Vec<RejectedDocument>, QueryError> {
+        again::rejected_documents(self, wish)
     }
 
     fn origins(&self) -> Result<Vec<StoredOrigin>, QueryError> {

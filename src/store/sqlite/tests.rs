@@ -2,7 +2,9 @@
 
 mod questions;
 mod routes;
+mod switches;
 
+use super::query::SqliteQuery;
 use super::{Sqlite, group};
 use crate::dedup::oracle::Outcome;
 use crate::dedup::{Identified, Key};
@@ -11,7 +13,10 @@ use crate::record::outcome::{Reason, Rejection, Skip};
 use crate::record::port::Derive;
 use crate::record::raw::Position;
 use crate::record::raw::RawRecord;
-use crate::store::conformance::{ComparableRow, Document, Subject, Toy, compare, documents};
+use crate::store::conformance::{
+    ComparableRow, Document, Reading, Subject, Toy, compare, compare_replays, documents, replays,
+};
+use crate::store::query::Query as _;
 use crate::store::{
     Chunk, ChunkRow, Commit, Committed, DeliveryEnd, DeliveryStart, DeliveryState, DocumentEnd,
     DocumentStart, Opened, OriginStart, Repeat, StoreError,
@@ -27,6 +32,7 @@ struct Bench<D = Toy> {
     store: Sqlite,
     derive: Arc<D>,
     deliveries: u128,
+    committed: Vec<DeliveryId>,
     folder: tempfile::TempDir,
     runtime: Runtime,
 }
@@ -54,7 +60,7 @@ impl<D: Derive + 'static> Bench<D> {
         );
         let store = store.expect("a new database opens");
         store.origin(&origin_named("pbx")).expect("a new origin");
-        Self { store, derive, deliveries: 0, folder, runtime }
+        Self { store, derive, deliveries: 0, committed: Vec::new(), folder, runtime }
     }
 
     fn reopen(&mut self) {
@@ -78,13 +84,15 @@ impl<D: Derive + 'static> Bench<D> {
             content_hash: None,
             bytes: 1,
             received_at: jiff::Timestamp::UNIX_EPOCH,
+            pinned_format: None,
+            time_zone: None,
         };
         self.store.start_delivery(&start, None)?;
         Ok(id)
     }
 
     fn document(&self, delivery: DeliveryId, claim: &str) -> Result<Opened, StoreError> {
-        self.repeated(delivery, claim, None)
+        self.document_in(delivery, claim, None, None)
     }
 
     fn repeated(
@@ -93,15 +101,48 @@ impl<D: Derive + 'static> Bench<D> {
         claim: &str,
         repeat: Option<Repeat>,
     ) -> Result<Opened, StoreError> {
+        self.document_in(delivery, claim, None, repeat)
+    }
+
+    fn document_in(
+        &self,
+        delivery: DeliveryId,
+        claim: &str,
+        format: Option<&str>,
+        repeat: Option<Repeat>,
+    ) -> Result<Opened, StoreError> {
         self.store.open_document(&DocumentStart {
             delivery,
             number: 1,
             path: String::new(),
-            format: None,
+            format: format.map(str::to_owned),
             dialect: None,
             claim: claim.to_owned(),
             repeat,
         })
+    }
+
+    /// Reads a document of a delivery, one chunk a row; gives each row's outcome.
+    fn read(&self, delivery: DeliveryId, document: Vec<Identified>) -> Vec<Outcome> {
+        let format = document.first().map(|row| row.leg.raw.layout.card.id);
+        let opened = self.document_in(delivery, "me", format, None).expect("a document");
+        let last = document.len();
+        let pending: Vec<_> = (1..)
+            .zip(document)
+            .map(|(row, leg)| self.store.commit(chunk(opened.document, row, vec![leg], row == last as u64)))
+            .collect();
+        let outcomes =
+            pending.into_iter().map(|pending| outcome(&pending.wait().expect("the chunk commits"))).collect();
+        let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
+        let summary = self.store.finish_delivery(delivery, &end).expect("a delivery");
+        assert!(summary.counts.adds_up() && summary.counts.rows_read == last as u64);
+        outcomes
+    }
+
+    fn query(&self) -> SqliteQuery {
+        let path = self.folder.path().join("cdr.db");
+        let none = self.folder.path().join("spool.db");
+        SqliteQuery::open(&path, &none, self.runtime.handle().clone()).expect("the database is there")
     }
 
     /// Values of a query as text, for looking at tables.
@@ -138,13 +179,22 @@ fn chunk(document: i64, from_row: u64, rows: Vec<Identified>, end: bool) -> Chun
 impl<D: Derive + 'static> Subject for Bench<D> {
     fn commit(&mut self, source: &str, document: Vec<Identified>) -> Vec<Outcome> {
         let delivery = self.delivery(source).expect("a delivery");
-        let opened = self.document(delivery, "me").expect("a document");
-        let last = document.len();
-        let pending: Vec<_> = (1..)
-            .zip(document)
-            .map(|(row, leg)| self.store.commit(chunk(opened.document, row, vec![leg], row == last as u64)))
-            .collect();
-        pending.into_iter().map(|pending| outcome(&pending.wait().expect("the chunk commits"))).collect()
+        self.committed.push(delivery);
+        self.read(delivery, document)
+    }
+
+    fn replay(&mut self, chosen: &[usize], read: &mut Reading<'_>) -> Vec<(usize, Vec<Outcome>)> {
+        let chosen: Vec<DeliveryId> = chosen.iter().map(|place| self.committed[*place]).collect();
+        let again: Vec<DeliveryId> =
+            self.query().read_again(&chosen).expect("all have ended").iter().map(|start| start.id).collect();
+        self.store.begin_switch(&again).expect("a switch");
+        let mut outcomes = Vec::new();
+        for delivery in again {
+            let place = self.committed.iter().position(|id| *id == delivery).expect("it was committed");
+            outcomes.push((place, self.read(delivery, read(place))));
+        }
+        self.store.end_switch(true, 0).expect("it is kept");
+        outcomes
     }
 
     fn rederive(&mut self) -> u64 {
@@ -243,6 +293,16 @@ proptest! {
         let mut bench = Bench::new();
         let derive = bench.derive.clone();
         compare(&mut bench, &derive, &documents);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::dedup::tests::cases(64), ..ProptestConfig::default() })]
+    #[test]
+    fn replays_end_as_if_the_final_readings_were_the_only_ones(documents in documents(), replays in replays()) {
+        let mut bench = Bench::new();
+        let derive = bench.derive.clone();
+        compare_replays(&mut bench, &derive, &documents, &replays);
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Work {
     pub step: Box<dyn FnOnce(&mut Database<'_>) -> Done + Send>,
     /// Answers instead of the step when the step cannot even be begun.
     pub refuse: Answer,
+    /// Whether it begins or ends a switch.
+    pub turn: Turn,
     /// The answer waits for the commit. What later work in the same log depends on need not: if its commit fails, the
     /// later work finds no document and is refused by the fence.
     pub durable: bool,
@@ -43,6 +45,19 @@ pub struct Work {
     pub rows: usize,
     /// The document it belongs to; 0 for none.
     pub document: i64,
+}
+
+/// How work stands to the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It shares one with whatever waits; inside a switch with the switch.
+    Shares,
+    /// It begins a switch: one transaction until the switch ends, however long that takes.
+    Opens,
+    /// It ends the switch and commits.
+    Keeps,
+    /// It ends the switch and takes everything back.
+    TakesBack,
 }
 
 /// A message to the writer.
@@ -63,6 +78,8 @@ pub struct Writer<'c> {
     rows: usize,
     document: i64,
     mixed: bool,
+    /// A switch is under way: nothing commits until it ends.
+    switch: bool,
     analyzed: bool,
     optimized: Instant,
 }
@@ -81,6 +98,7 @@ impl<'c> Writer<'c> {
             rows: 0,
             document: 0,
             mixed: false,
+            switch: false,
             analyzed,
             optimized: Instant::now(),
         })
@@ -93,9 +111,12 @@ impl<'c> Writer<'c> {
                 Command::Work(work) => self.perform(work),
                 Command::Close => break,
             }
-            if self.rows >= MOST_ROWS || (self.mixed && self.overdue()) {
+            if !self.switch && (self.rows >= MOST_ROWS || (self.mixed && self.overdue())) {
                 self.commit();
             }
+        }
+        if self.switch {
+            self.abort(&StoreError::SwitchLost);
         }
         self.commit();
         if let Err(error) = self.db.run("PRAGMA optimize", &[]) {
@@ -114,6 +135,7 @@ impl<'c> Writer<'c> {
             }
             // Nobody waits for what was done so far: more is likely to follow at once, and to share the flush.
             let patience = match self.begun {
+                _ if self.switch => OPTIMIZE_EVERY,
                 Some(begun) if self.waiting.is_empty() => PATIENCE.saturating_sub(begun.elapsed()),
                 Some(_) => Duration::ZERO,
                 None => OPTIMIZE_EVERY,
@@ -125,8 +147,10 @@ impl<'c> Writer<'c> {
                     Err(RecvTimeoutError::Timeout) => {}
                 }
             }
-            self.commit();
-            self.maintain();
+            if !self.switch {
+                self.commit();
+                self.maintain();
+            }
         }
     }
 
@@ -135,6 +159,16 @@ impl<'c> Writer<'c> {
     }
 
     fn perform(&mut self, work: Work) {
+        let turn = work.turn;
+        let ends = matches!(turn, Turn::Keeps | Turn::TakesBack);
+        if turn == Turn::Opens && !self.switch {
+            self.commit();
+        } else if turn == Turn::Opens || ((self.switch || ends) && self.db.switch().is_none()) {
+            // What came before was taken back; what belongs to it must not be stored alone.
+            self.switch &= !ends;
+            (work.refuse)(Err(StoreError::SwitchLost));
+            return;
+        }
         if self.begun.is_none() {
             if let Err(fault) = self.db.begin() {
                 let error = fault.for_caller(&self.path);
@@ -154,17 +188,31 @@ impl<'c> Writer<'c> {
         match result.and_then(|()| self.db.keep()) {
             Ok(()) => {
                 self.rows += rows;
-                if durable { self.waiting.push(answer) } else { answer(Ok(())) }
+                self.switch = turn == Turn::Opens || (self.switch && !ends);
+                if turn == Turn::TakesBack {
+                    answer(self.db.roll_back(false).map_err(|fault| fault.for_caller(&self.path)));
+                    self.settle(&Ok(()));
+                } else if durable && !self.switch {
+                    self.waiting.push(answer);
+                } else {
+                    answer(Ok(()));
+                }
+                if turn == Turn::Keeps {
+                    self.commit();
+                }
             }
-            Err(fault) => self.take_back(&fault, answer),
+            Err(fault) => {
+                self.switch &= !ends;
+                self.take_back(&fault, answer);
+            }
         }
     }
 
     /// Takes a failed step back: alone if it alone is at fault, else with the whole transaction.
     fn take_back(&mut self, fault: &Fault, answer: Answer) {
         let error = fault.for_caller(&self.path);
-        let transient = matches!(error, StoreError::Transient { .. });
-        if transient || self.db.connection().autocommit() || self.db.roll_back(true).is_err() {
+        let whole = matches!(error, StoreError::Transient { .. }) || self.db.switch().is_some();
+        if whole || self.db.connection().autocommit() || self.db.roll_back(true).is_err() {
             self.abort(&error);
         }
         answer(Err(error));

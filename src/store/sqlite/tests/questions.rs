@@ -9,18 +9,11 @@ use crate::record::raw::Position;
 use crate::store::conformance::{Subject as _, documents};
 use crate::store::query::{LegWish, Query as _, RejectedWish, Value};
 use crate::store::sqlite::legs;
-use crate::store::sqlite::query::SqliteQuery;
 use crate::store::{Chunk, ChunkRow, Commit as _, DocumentEnd};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 impl<D: Derive + 'static> Bench<D> {
-    fn query(&self) -> SqliteQuery {
-        let path = self.folder.path().join("cdr.db");
-        SqliteQuery::open(&path, &self.folder.path().join("spool.db"), self.runtime.handle().clone())
-            .expect("the database is there")
-    }
-
     fn fill(&mut self, statements: &[&'static str]) {
         for statement in statements.iter().copied() {
             self.store.call(true, move |db| Ok(db.run(statement, &[])?)).expect("the statement runs");

@@ -358,6 +358,60 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::dedup::tests::cases(32), ..ProptestConfig::default() })]
+
+    /// Documents that were read by another route and in another zone than they should have been.
+    #[test]
+    fn replays_and_a_corrected_zone_end_in_one_table(
+        truths in truths(),
+        documents in prop::collection::vec(
+            (0..ROUTES, 0..ROUTES, prop::collection::vec(any::<prop::sample::Index>(), 1..6)), 1..6),
+        chosen in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
+        zone_first in any::<bool>(),
+    ) {
+        // Each route has its source, which may have a zone of its own.
+        let documents: Vec<[(String, &str); 2]> = documents
+            .iter()
+            .map(|(wrong, right, rows)| {
+                let rows: Vec<Truth> = rows.iter().map(|row| *row.get(&truths)).collect();
+                let right = if (*wrong >= 10) == (*right >= 10) { *right } else { *wrong };
+                [written(*wrong, &rows), written(right, &rows)]
+            })
+            .collect();
+        let derive = Arc::new(Corrected::new());
+        let mut bench = Bench::with(Arc::clone(&derive));
+        for [(text, source), _] in &documents {
+            let rows = read(text, source, &*derive);
+            bench.commit(source, rows);
+        }
+        derive.done.store(true, Ordering::Relaxed);
+        if zone_first {
+            bench.rederive();
+        }
+        let chosen: Vec<usize> = chosen.iter().map(|index| index.index(documents.len())).collect();
+        let right = Corrected::right();
+        let outcomes = bench.replay(&chosen, &mut |place| {
+            let (text, source) = &documents[place][1];
+            read(text, source, &right)
+        });
+        bench.rederive();
+        let again: BTreeSet<usize> = outcomes.into_iter().map(|(place, _)| place).collect();
+        let mut oracle = Oracle::new();
+        for (place, [wrong, corrected]) in documents.iter().enumerate().rev() {
+            let (text, source) = if again.contains(&place) { corrected } else { wrong };
+            for row in read(text, source, &right) {
+                oracle.store("pbx", source, row);
+            }
+        }
+        oracle.check();
+        let mut is = bench.table();
+        is.sort();
+        prop_assert_eq!(is, table(&oracle));
+        prop_assert_eq!(usize::try_from(bench.balance()).ok(), Some(oracle.rows().len()));
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig { cases: crate::dedup::tests::cases(256), ..ProptestConfig::default() })]
 
     /// Each leg has a channel of its own, and once comes by the route that says all: it is one row, whatever else comes.
