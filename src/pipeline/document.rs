@@ -23,12 +23,13 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a document's beginning that formats may look at.
 pub(super) const HEAD: usize = 64 * 1024;
-/// Rows of a chunk: small enough that a chunk is a few MiB, large enough that its fence costs nothing.
-const CHUNK_ROWS: usize = 1000;
+/// Rows of a chunk: small enough that a chunk is a few hundred KiB, large enough that its fence costs nothing.
+const CHUNK_ROWS: usize = 256;
 /// Source bytes of a chunk: rows of 20 KB must not make it a hundred times as large.
-const CHUNK_BYTES: usize = 512 * 1024;
-/// Chunks on their way to the writer: enough to keep it busy while the next is read.
-const IN_FLIGHT: usize = 4;
+const CHUNK_BYTES: usize = 128 * 1024;
+/// Chunks that were handed over and not yet committed: as many as a transaction takes. How many of them are in memory
+/// is bounded by the store's queue.
+const IN_FLIGHT: usize = 256;
 /// A line about a long document every so often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 

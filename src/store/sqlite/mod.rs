@@ -39,7 +39,7 @@ use tokio::runtime::Handle;
 use writer::{Answer, Command, Done, Work, Writer};
 
 /// Chunks on their way to the writer: enough to keep it busy, few enough to bound memory.
-const QUEUE: usize = 16;
+const QUEUE: usize = 8;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -121,7 +121,7 @@ impl Sqlite {
                 let _ = refused.send(Err(error));
             }
         });
-        let work = Work { step: Box::new(step), refuse, durable, rows: 1, document: 0 };
+        let work = Work { step: Box::new(step), refuse, durable, patient: false, rows: 1, document: 0 };
         self.0.queue.send(Command::Work(work)).map_err(|_| StoreError::WriterGone)?;
         answer.recv().unwrap_or(Err(StoreError::WriterGone))
     }
@@ -173,7 +173,7 @@ impl Commit for Sqlite {
     fn commit(&self, chunk: Chunk) -> Pending {
         let (sender, answer) = channel();
         let refused = sender.clone();
-        let (rows, document) = (chunk.rows.len(), chunk.document);
+        let (rows, document, patient) = (chunk.rows.len(), chunk.document, chunk.end.is_none());
         let step = move |db: &mut Database<'_>| -> Done {
             let (result, committed) = match writer::store_chunk(db, &chunk) {
                 Ok(committed) => (Ok(()), committed),
@@ -189,7 +189,7 @@ impl Commit for Sqlite {
                 let _ = refused.send(Err(error));
             }
         });
-        let work = Work { step: Box::new(step), refuse, durable: true, rows, document };
+        let work = Work { step: Box::new(step), refuse, durable: true, patient, rows, document };
         // When the writer has ended the answer's other end is dropped with the work, which says so.
         let _ = self.0.queue.send(Command::Work(work));
         Pending::new(answer)

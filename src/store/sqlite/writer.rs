@@ -39,6 +39,8 @@ pub struct Work {
     /// The answer waits for the commit. What later work in the same log depends on need not: if its commit fails, the
     /// later work finds no document and is refused by the fence.
     pub durable: bool,
+    /// Nobody waits for the answer yet: more of the same document is on its way and may share the flush.
+    pub patient: bool,
     /// Rows it may write.
     pub rows: usize,
     /// The document it belongs to; 0 for none.
@@ -59,9 +61,13 @@ pub struct Writer<'c> {
     path: String,
     checkpointer: Checkpointer,
     waiting: Vec<Answer>,
+    /// Somebody waits for the commit.
+    awaited: bool,
     begun: Option<Instant>,
     rows: usize,
+    /// Whose work the transaction holds.
     document: i64,
+    /// It holds work of others too.
     mixed: bool,
     analyzed: bool,
     optimized: Instant,
@@ -77,6 +83,7 @@ impl<'c> Writer<'c> {
             path,
             checkpointer,
             waiting: Vec::new(),
+            awaited: false,
             begun: None,
             rows: 0,
             document: 0,
@@ -112,9 +119,9 @@ impl<'c> Writer<'c> {
                 Err(TryRecvError::Disconnected) => return None,
                 Err(TryRecvError::Empty) => {}
             }
-            // Nobody waits for what was done so far: more is likely to follow at once, and to share the flush.
+            // While nobody waits for what was done so far, more is likely to follow at once, and to share the flush.
             let patience = match self.begun {
-                Some(begun) if self.waiting.is_empty() => PATIENCE.saturating_sub(begun.elapsed()),
+                Some(begun) if !self.awaited => PATIENCE.saturating_sub(begun.elapsed()),
                 Some(_) => Duration::ZERO,
                 None => OPTIMIZE_EVERY,
             };
@@ -146,25 +153,30 @@ impl<'c> Writer<'c> {
             self.document = work.document;
         }
         self.mixed |= self.document != work.document;
-        let (rows, durable) = (work.rows, work.durable);
-        let (result, answer) = match self.db.step() {
+        // A savepoint copies each page that the step changes. Where all is of one document there is nobody to protect:
+        // it fails as a whole and is read again from its last commit.
+        let alone = !self.mixed && self.document != 0;
+        let (rows, durable, awaited) = (work.rows, work.durable, work.durable && !work.patient);
+        let begun = if alone { Ok(()) } else { self.db.step() };
+        let (result, answer) = match begun {
             Ok(()) => (work.step)(&mut self.db),
             Err(fault) => (Err(fault), work.refuse),
         };
-        match result.and_then(|()| self.db.keep()) {
+        match result.and_then(|()| if alone { Ok(()) } else { self.db.keep() }) {
             Ok(()) => {
                 self.rows += rows;
+                self.awaited |= awaited;
                 if durable { self.waiting.push(answer) } else { answer(Ok(())) }
             }
-            Err(fault) => self.take_back(&fault, answer),
+            Err(fault) => self.take_back(&fault, answer, alone),
         }
     }
 
     /// Takes a failed step back: alone if it alone is at fault, else with the whole transaction.
-    fn take_back(&mut self, fault: &Fault, answer: Answer) {
+    fn take_back(&mut self, fault: &Fault, answer: Answer, alone: bool) {
         let error = fault.for_caller(&self.path);
         let transient = matches!(error, StoreError::Transient { .. });
-        if transient || self.db.connection().autocommit() || self.db.roll_back(true).is_err() {
+        if transient || alone || self.db.connection().autocommit() || self.db.roll_back(true).is_err() {
             self.abort(&error);
         }
         answer(Err(error));
@@ -197,6 +209,7 @@ impl<'c> Writer<'c> {
         self.begun = None;
         self.rows = 0;
         self.mixed = false;
+        self.awaited = false;
         for answer in self.waiting.drain(..) {
             answer(outcome.clone());
         }
