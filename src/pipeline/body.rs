@@ -38,13 +38,10 @@ pub(super) fn read(
     let mut head = [0; 8];
     let sniffed = read_up_to(&mut *body, &mut head).map_err(failed)?;
     body.seek(SeekFrom::Start(0)).map_err(failed)?;
-    let context = Context { pipeline, spooled, began, restart: !began.recorded, stop };
+    let archive = unpack::is_archive(&head[..sniffed]);
+    let context = Context { pipeline, spooled, began, restart: !began.recorded, plain: !archive, stop };
     let copy = Copy::new(intake.original(spooled.id)?, pipeline.progress.clone());
-    if unpack::is_archive(&head[..sniffed]) {
-        read_archive(&context, &mut *body, copy)
-    } else {
-        read_plain(&context, &mut *body, copy)
-    }
+    if archive { read_archive(&context, &mut *body, copy) } else { read_plain(&context, &mut *body, copy) }
 }
 
 fn open(body: &SpooledBody) -> std::io::Result<Box<dyn ReadSeek>> {

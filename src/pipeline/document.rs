@@ -41,6 +41,8 @@ pub(super) struct Context<'p> {
     pub began: Look,
     /// The file is not what was read before: begin a new run of each document.
     pub restart: bool,
+    /// The one document is the body, whose hash is known without hashing it again.
+    pub plain: bool,
     pub stop: &'p AtomicBool,
 }
 
@@ -93,7 +95,8 @@ pub(super) fn read(
             return without_rows(before_last);
         }
     }
-    let mut reader = Watched { inner: reader, hasher: blake3::Hasher::new(), bytes: 0 };
+    let hasher = (!context.plain).then(blake3::Hasher::new);
+    let mut reader = Watched { inner: reader, hasher, bytes: 0 };
     let mut head = vec![0; HEAD];
     let length = match read_up_to(&mut reader, &mut head) {
         Ok(length) => length,
@@ -355,11 +358,11 @@ impl<'c, 'p> Committer<'c, 'p> {
             self.drain()?;
             return Ok(Step::Changed);
         }
-        let content_hash = body_hash.unwrap_or_else(|| *reader.hasher.finalize().as_bytes());
-        self.hand_over(Some(DocumentEnd { rejected: false, content_hash: Some(content_hash) }))?;
+        let content_hash = body_hash.or_else(|| reader.hash());
+        self.hand_over(Some(DocumentEnd { rejected: false, content_hash }))?;
         self.drain()?;
         self.report_clock()?;
-        Ok(Step::Read(content_hash, reader.bytes))
+        Ok(content_hash.map_or(Step::Done, |hash| Step::Read(hash, reader.bytes)))
     }
 
     /// Says once, loudly, that an origin's zone or clock disagrees with the ids in its own records; takes it back when
@@ -395,14 +398,22 @@ fn size_of_row(row: &ChunkRow) -> usize {
 /// The document's bytes with their hash and number.
 struct Watched<'r> {
     inner: &'r mut dyn Read,
-    hasher: blake3::Hasher,
+    hasher: Option<blake3::Hasher>,
     bytes: u64,
+}
+
+impl Watched<'_> {
+    fn hash(&self) -> Option<[u8; 32]> {
+        self.hasher.as_ref().map(|hasher| *hasher.finalize().as_bytes())
+    }
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..read]);
+        }
         self.bytes += read as u64;
         Ok(read)
     }

@@ -60,6 +60,8 @@ pub struct Database<'c> {
     known: HashMap<i64, Rc<KnownLayout>>,
     writing: Vec<Rc<KnownLayout>>,
     summaries: Option<bool>,
+    /// Some link value names another call; never taken back, a look costs little.
+    links: bool,
     group: Option<Remembered>,
     now: Rc<str>,
 }
@@ -76,6 +78,7 @@ impl<'c> Database<'c> {
             known: HashMap::new(),
             writing: Vec::new(),
             summaries: None,
+            links: false,
             group: None,
             now: "".into(),
         };
@@ -168,6 +171,12 @@ impl<'c> Database<'c> {
         self.last
     }
 
+    /// Takes several numbers; gives the first.
+    pub const fn take(&mut self, numbers: i64) -> i64 {
+        self.last += numbers;
+        self.last - numbers + 1
+    }
+
     /// Takes the next document id.
     pub const fn next_document(&mut self) -> i64 {
         self.last_document += 1;
@@ -248,6 +257,14 @@ impl<'c> Database<'c> {
         Ok(some)
     }
 
+    /// Whether any link value differs from the name of its call.
+    pub fn has_links(&mut self) -> Result<bool, Fault> {
+        if !self.links {
+            self.links = self.one("SELECT 1 FROM call_link LIMIT 1", &[], |_| ())?.is_some();
+        }
+        Ok(self.links)
+    }
+
     /// Forgets whether any summary holds a place.
     pub const fn summaries_changed(&mut self) {
         self.summaries = None;
@@ -300,7 +317,7 @@ impl<'c> Database<'c> {
                 )?
                 .ok_or_else(|| Fault::Damaged("table layout gave no id".to_owned()))?,
         };
-        let known = Rc::new(KnownLayout { id, layout: layout.clone(), places });
+        let known = Rc::new(KnownLayout::new(id, layout.clone(), places));
         // Each document has its own copy of its layout: keep only those of the documents in work.
         self.writing.truncate(15);
         self.writing.insert(0, known.clone());
@@ -331,7 +348,7 @@ impl<'c> Database<'c> {
         let layout = Layout::new(card, kind, headers, dialect)
             .map_err(|error| Fault::Damaged(format!("stored rows no longer fit their format: {error}")))?;
         let places = words.iter().map(|word| Place::from_word(word)).collect();
-        let known = Rc::new(KnownLayout { id, layout: Arc::new(layout), places });
+        let known = Rc::new(KnownLayout::new(id, Arc::new(layout), places));
         self.known.insert(id, known.clone());
         Ok(known)
     }

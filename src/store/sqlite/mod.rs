@@ -4,6 +4,7 @@
 //! A row takes the fast path (`insert`) unless its group must be planned anew (`group`). Must be the only process that
 //! writes the file; the daemon's lock sees to that.
 
+mod batch;
 mod calls;
 mod checkpoint;
 mod columns;

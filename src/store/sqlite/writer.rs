@@ -3,10 +3,11 @@
 //! Must answer only after the commit (work that says so may be answered before: see [`Work::durable`]), and must answer
 //! everything that shared a transaction when it fails.
 
+use super::batch::Batch;
 use super::checkpoint::Checkpointer;
 use super::database::{Database, Fault};
 use super::documents::{self, Tally};
-use super::insert::{self, Outcome};
+use super::insert::Outcome;
 use crate::crash_point;
 use crate::store::{Chunk, ChunkRow, Committed, StoreError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -239,34 +240,26 @@ pub fn store_chunk(db: &mut Database<'_>, chunk: &Chunk) -> Result<Committed, Fa
     documents::fence(db, chunk)?;
     let reading = documents::reading(db, chunk.document)?;
     let mut tally = Tally::default();
+    let mut batch = Batch::new(&reading);
     for (place, row) in chunk.rows.iter().enumerate() {
         if place == chunk.rows.len() / 2 {
             crash_point::reached("commit-inside");
         }
-        let counts = &mut tally.counts;
         match row {
             ChunkRow::Leg(row) => {
-                match insert::store(db, &reading, row, &mut tally.changes)? {
-                    Outcome::Stored => counts.stored += 1,
-                    Outcome::Duplicate => counts.duplicate += 1,
-                    Outcome::Amended => counts.amended += 1,
-                    Outcome::Skipped => counts.skipped += 1,
-                }
-                counts.rows_read += 1;
+                batch.add(db, row, &mut tally)?;
                 tally.span(row.leg.cdr.started_at);
             }
-            ChunkRow::Skipped(_) => {
-                counts.skipped += 1;
-                counts.rows_read += 1;
-            }
+            ChunkRow::Skipped(_) => tally.note(Outcome::Skipped),
             ChunkRow::Rejected(rejection) => {
                 documents::reject(db, chunk.document, rejection)?;
                 let row = u64::from(rejection.position.row > 0);
-                counts.rejected += row;
-                counts.rows_read += row;
+                tally.counts.rejected += row;
+                tally.counts.rows_read += row;
             }
         }
     }
+    batch.flush(db, &mut tally)?;
     documents::count(db, chunk.document, &tally, chunk.end.as_ref())?;
     Ok(Committed {
         counts: tally.counts,
