@@ -5,7 +5,7 @@ mod locks;
 pub use locks::{LockError, Locks};
 
 use crate::config::{Config, OriginConfig, SourceKind, ZoneWish};
-use crate::intake::{Intake, IntakeError, Recovered, SourceHealth};
+use crate::intake::{Intake, IntakeError, Recovered, Share, SourceHealth};
 use crate::normalise::Engine;
 use crate::pipeline::{Parts, Pipeline};
 use crate::record::delivery::DeliveryId;
@@ -290,8 +290,12 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         threads.push((name.clone(), spawn(&name, move || folder.run(stop, wake))?));
     }
     let Works { intake, store, pipeline, _locks, _runtime, .. } = works;
-    let reader_stop = stop.clone();
-    threads.push(("the pipeline".to_owned(), spawn("pipeline", move || pipeline.run(&reader_stop))?));
+    // What is small does not wait while something large is read.
+    let pipeline = Arc::new(pipeline);
+    for (share, name) in [(Share::Small, "pipeline-small"), (Share::Large, "pipeline-large")] {
+        let (pipeline, stop) = (pipeline.clone(), stop.clone());
+        threads.push((format!("the {name}"), spawn(name, move || pipeline.run(share, &stop))?));
+    }
     tracing::info!(
         message_id = telemetry::STARTED,
         "collecting from {}, configured by {}",

@@ -69,8 +69,20 @@ impl OriginalWriter {
     /// Completes and flushes the file. Call it before the last chunk commits, and hand the result to `retire`.
     pub fn finish(mut self) -> Result<SealedOriginal, IntakeError> {
         self.seal().map_err(|error| IntakeError::io("write", &self.part, error))?;
+        durable::sync_file(&self.file, &self.part)?;
         self.sealed = true;
         Ok(SealedOriginal { part: self.part.clone() })
+    }
+
+    /// Writes a whole body; whoever calls flushes the file.
+    pub(super) fn write_whole(mut self, body: &[u8]) -> Result<(SealedOriginal, File), IntakeError> {
+        let failed = |error| IntakeError::io("write", &self.part, error);
+        let file = self.file.try_clone().map_err(failed)?;
+        self.write_all(body)
+            .and_then(|()| self.seal())
+            .map_err(|error| IntakeError::io("write", &self.part, error))?;
+        self.sealed = true;
+        Ok((SealedOriginal { part: self.part.clone() }, file))
     }
 
     fn seal(&mut self) -> io::Result<()> {
@@ -88,8 +100,7 @@ impl OriginalWriter {
         // No checksums in the index: each frame has its own.
         table.push(0);
         table.extend_from_slice(&SEEKABLE_MAGIC.to_le_bytes());
-        self.file.write_all(&table)?;
-        self.file.sync_all()
+        self.file.write_all(&table)
     }
 
     fn write_frame(&mut self) -> io::Result<()> {

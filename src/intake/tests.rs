@@ -113,7 +113,7 @@ fn read_and_retire(intake: &Intake, claimed: &Claimed, clean: bool) -> Tested {
     let mut writer = intake.original(claimed.spooled.id)?;
     writer.write_all(&body)?;
     let retirement = Retirement {
-        original: Some(writer.finish()?),
+        original: Some(Original::Sealed(writer.finish()?)),
         content_hash: Some(*blake3::hash(&body).as_bytes()),
         documents: Vec::new(),
         clean,
@@ -322,7 +322,7 @@ fn a_claimed_file_that_changes_is_noticed_before_and_after_its_last_chunk() -> T
     writer.write_all(&body)?;
     let sealed = writer.finish()?;
     sender.write_all(b"three\n")?;
-    intake.retire(receipt.id, Retirement { original: Some(sealed), ..nothing() })?;
+    intake.retire(receipt.id, Retirement { original: Some(Original::Sealed(sealed)), ..nothing() })?;
     let again = next(&intake)?;
     assert_ne!(again.spooled.id, receipt.id);
     assert_eq!(body_of(&again)?, b"one\ntwo\nthree\n");
@@ -405,9 +405,9 @@ fn accepting_wakes_who_waits_for_work() -> Tested {
     let bench = Bench::new()?;
     let intake = bench.open()?;
     assert!(intake.claim_next()?.is_none());
-    assert!(!intake.wait_for_work(Duration::from_millis(20)));
+    assert!(!intake.wait_for_work(Share::All, Duration::from_millis(20)));
     let waiter = intake.clone();
-    let waiting = std::thread::spawn(move || waiter.wait_for_work(Duration::from_secs(30)));
+    let waiting = std::thread::spawn(move || waiter.wait_for_work(Share::All, Duration::from_secs(30)));
     accept_one(&intake, bytes("x"))?;
     assert!(waiting.join().map_err(|_| "the waiter panicked")?);
     Ok(())

@@ -16,6 +16,7 @@ use crate::record::port::Derive;
 use crate::record::raw::Position;
 use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Opened, Pending, Repeat, StoreError};
 use crate::unpack;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{Cursor, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,8 @@ pub(super) struct Context<'p> {
     pub restart: bool,
     /// The one document is the body, whose hash is known without hashing it again.
     pub plain: bool,
+    /// Answers to the last chunks of documents that were read: their commit is waited for once, for all.
+    pub chunks: RefCell<Vec<Pending>>,
     pub stop: &'p AtomicBool,
 }
 
@@ -68,7 +71,7 @@ impl Context<'_> {
 /// How a document was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It was read and its last chunk is committed: the hash and size of its unpacked bytes.
+    /// It was read and its last chunk is on its way: the hash and size of its unpacked bytes.
     Read([u8; 32], u64),
     /// Nothing was to be read: rejected, empty, seen before, or done before a restart.
     Done,
@@ -178,7 +181,7 @@ fn reject_after(
             rows: vec![ChunkRow::Rejected(Box::new(rejection))],
             end: Some(DocumentEnd { rejected: true, content_hash }),
         };
-        context.pipeline.parts.store.commit(chunk).wait()?;
+        context.chunks.borrow_mut().push(context.pipeline.parts.store.commit(chunk));
     }
     Ok(Step::Done)
 }
@@ -360,7 +363,7 @@ impl<'c, 'p> Committer<'c, 'p> {
         }
         let content_hash = body_hash.or_else(|| reader.hash());
         self.hand_over(Some(DocumentEnd { rejected: false, content_hash }))?;
-        self.drain()?;
+        self.context.chunks.borrow_mut().extend(std::mem::take(&mut self.in_flight));
         self.report_clock()?;
         Ok(content_hash.map_or(Step::Done, |hash| Step::Read(hash, reader.bytes)))
     }

@@ -14,6 +14,7 @@ use crate::record::delivery::DeliveryId;
 use crate::record::document::Dialect;
 use crate::record::outcome::{Actor, Counts, Rejection, Skip};
 use jiff::Timestamp;
+use std::sync::mpsc::{Receiver, TryRecvError};
 
 /// What writing needs. Calls block; each runs on the store's one writer.
 pub trait Commit: Send + Sync {
@@ -34,8 +35,9 @@ pub trait Commit: Send + Sync {
     /// Hands a chunk to the writer. Chunks of several documents may share a transaction; the answer comes after its
     /// commit.
     fn commit(&self, chunk: Chunk) -> Pending;
-    /// Notes how a delivery ended; its counts are the sums over the latest runs of its documents.
-    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Result<DeliverySummary, StoreError>;
+    /// Notes how a delivery ended; its counts are the sums over the latest runs of its documents. Refused while one of
+    /// them is being read, so that it may be asked for before the answers to its last chunks have come.
+    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Pending<DeliverySummary>;
     /// Notes what is wrong with an origin's zone or clock, or with an empty text that nothing is; `true` when that was
     /// not noted before.
     fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError>;
@@ -224,19 +226,34 @@ pub struct Committed {
     pub legs_withdrawn: u64,
 }
 
-/// The answer to a chunk that is on its way.
-#[derive(Debug)]
-pub struct Pending(std::sync::mpsc::Receiver<Result<Committed, StoreError>>);
+/// The answer to something that is on its way. As long as nobody waits for it, more work may join its transaction.
+pub struct Pending<T = Committed> {
+    answer: Receiver<Result<T, StoreError>>,
+    hurry: Box<dyn FnOnce() + Send>,
+}
 
-impl Pending {
-    /// An answer that will come through this channel.
-    pub const fn new(answer: std::sync::mpsc::Receiver<Result<Committed, StoreError>>) -> Self {
-        Self(answer)
+impl<T> Pending<T> {
+    /// An answer that will come through this channel; `hurry` says that somebody waits for it.
+    pub fn new(answer: Receiver<Result<T, StoreError>>, hurry: impl FnOnce() + Send + 'static) -> Self {
+        Self { answer, hurry: Box::new(hurry) }
     }
 
-    /// Waits until the chunk's transaction committed or failed.
-    pub fn wait(self) -> Result<Committed, StoreError> {
-        self.0.recv().unwrap_or(Err(StoreError::WriterGone))
+    /// Waits until its transaction committed or failed.
+    pub fn wait(self) -> Result<T, StoreError> {
+        match self.answer.try_recv() {
+            Ok(answer) => answer,
+            Err(TryRecvError::Disconnected) => Err(StoreError::WriterGone),
+            Err(TryRecvError::Empty) => {
+                (self.hurry)();
+                self.answer.recv().unwrap_or(Err(StoreError::WriterGone))
+            }
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
     }
 }
 

@@ -103,7 +103,16 @@ impl Sqlite {
         durable: bool,
         step: impl FnOnce(&mut Database<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (sender, answer) = channel();
+        self.ask(durable, step).wait()
+    }
+
+    /// Has the writer do something.
+    fn ask<T: Send + 'static>(
+        &self,
+        durable: bool,
+        step: impl FnOnce(&mut Database<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Pending<T> {
+        let (sender, answer) = sync_channel(1);
         let refused = sender.clone();
         let step = move |db: &mut Database<'_>| -> Done {
             let (result, value) = match step(db) {
@@ -122,9 +131,19 @@ impl Sqlite {
                 let _ = refused.send(Err(error));
             }
         });
-        let work = Work { step: Box::new(step), refuse, durable, patient: false, rows: 1, document: 0 };
-        self.0.queue.send(Command::Work(work)).map_err(|_| StoreError::WriterGone)?;
-        answer.recv().unwrap_or(Err(StoreError::WriterGone))
+        self.hand_over(Work { step: Box::new(step), refuse, durable, rows: 1, document: 0 }, answer)
+    }
+
+    fn hand_over<T>(&self, work: Work, answer: Receiver<Result<T, StoreError>>) -> Pending<T> {
+        let durable = work.durable;
+        // When the writer has ended the answer's other end is dropped with the work, which says so.
+        let _ = self.0.queue.send(Command::Work(work));
+        let queue = self.0.queue.clone();
+        Pending::new(answer, move || {
+            if durable {
+                let _ = queue.send(Command::Hurry);
+            }
+        })
     }
 }
 
@@ -172,9 +191,9 @@ impl Commit for Sqlite {
     }
 
     fn commit(&self, chunk: Chunk) -> Pending {
-        let (sender, answer) = channel();
+        let (sender, answer) = sync_channel(1);
         let refused = sender.clone();
-        let (rows, document, patient) = (chunk.rows.len(), chunk.document, chunk.end.is_none());
+        let (rows, document) = (chunk.rows.len(), chunk.document);
         let step = move |db: &mut Database<'_>| -> Done {
             let (result, committed) = match writer::store_chunk(db, &chunk) {
                 Ok(committed) => (Ok(()), committed),
@@ -190,15 +209,12 @@ impl Commit for Sqlite {
                 let _ = refused.send(Err(error));
             }
         });
-        let work = Work { step: Box::new(step), refuse, durable: true, patient, rows, document };
-        // When the writer has ended the answer's other end is dropped with the work, which says so.
-        let _ = self.0.queue.send(Command::Work(work));
-        Pending::new(answer)
+        self.hand_over(Work { step: Box::new(step), refuse, durable: true, rows, document }, answer)
     }
 
-    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Result<DeliverySummary, StoreError> {
+    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Pending<DeliverySummary> {
         let end = end.clone();
-        self.call(true, move |db| documents::finish_delivery(db, id, &end))
+        self.ask(true, move |db| documents::finish_delivery(db, id, &end))
     }
 
     fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError> {

@@ -302,12 +302,12 @@ fn a_document_is_repeated_only_if_the_earlier_one_ended_well_here() -> Result<()
     let second = bench.repeated(later, "me", repeat)?;
     assert!(!second.done, "the earlier delivery has not ended");
     let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
-    assert_eq!(bench.store.finish_delivery(earlier, &end)?.state, DeliveryState::Done);
+    assert_eq!(bench.store.finish_delivery(earlier, &end).wait()?.state, DeliveryState::Done);
     let opened = bench.repeated(later, "me", repeat)?;
     assert_eq!(opened, Opened { done: true, ..second });
     let late = bench.store.commit(chunk(second.document, 1, calls(&bench, 2..3), true)).wait();
     assert_eq!(late, Err(StoreError::FenceLost), "it takes no rows");
-    let summary = bench.store.finish_delivery(later, &end)?;
+    let summary = bench.store.finish_delivery(later, &end).wait()?;
     assert_eq!((summary.state, summary.counts.rows_read), (DeliveryState::Repeated, 0));
 
     let begun = bench.delivery("folder")?;
@@ -410,7 +410,7 @@ fn a_new_run_supersedes_the_old_and_counts_alone() -> Result<(), StoreError> {
     assert_eq!(late, Err(StoreError::FenceLost));
     bench.store.commit(chunk(new.document, 1, calls(&bench, 0..3), true)).wait()?;
     let end = DeliveryEnd { state: None, content_hash: None, bytes: 7 };
-    let summary = bench.store.finish_delivery(delivery, &end)?;
+    let summary = bench.store.finish_delivery(delivery, &end).wait()?;
     assert_eq!((summary.counts.rows_read, summary.counts.stored, summary.counts.duplicate), (3, 1, 2));
     assert_eq!(summary.state, DeliveryState::Done);
     assert_eq!(bench.document(delivery, "me")?.document, new.document);
@@ -439,7 +439,7 @@ fn every_row_ends_in_one_outcome_and_a_document_may_be_rejected_whole() -> Resul
     assert!(counts.adds_up());
     assert_eq!((counts.rows_read, counts.stored, counts.skipped, counts.rejected), (3, 1, 1, 1));
     let end = DeliveryEnd { state: None, content_hash: Some([7; 32]), bytes: 7 };
-    assert_eq!(bench.store.finish_delivery(delivery, &end)?.state, DeliveryState::DoneWithRejects);
+    assert_eq!(bench.store.finish_delivery(delivery, &end).wait()?.state, DeliveryState::DoneWithRejects);
 
     let delivery = bench.delivery("folder")?;
     let document = bench.document(delivery, "me")?.document;
@@ -447,7 +447,7 @@ fn every_row_ends_in_one_outcome_and_a_document_may_be_rejected_whole() -> Resul
     whole.rows.push(rejection(0));
     whole.end = Some(DocumentEnd { rejected: true, content_hash: None });
     assert_eq!(bench.store.commit(whole).wait()?.counts.rows_read, 0);
-    let summary = bench.store.finish_delivery(delivery, &end)?;
+    let summary = bench.store.finish_delivery(delivery, &end).wait()?;
     assert_eq!((summary.state, summary.rejected_documents), (DeliveryState::Rejected, 1));
     assert!(bench.document(delivery, "me")?.done);
     let kept = bench.look("SELECT row_number, length(verbatim), reason FROM rejected ORDER BY id", 3);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Rows after which a transaction commits although more work waits: the write-ahead log stays small.
 const MOST_ROWS: usize = 50_000;
 
-/// How long work of one document may wait for the rows of another.
+/// How long a transaction that nobody waits for stays open for more work.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Rows from which on the planner is told about the table, so that it can skip-scan the day-led indexes.
@@ -40,8 +40,6 @@ pub struct Work {
     /// The answer waits for the commit. What later work in the same log depends on need not: if its commit fails, the
     /// later work finds no document and is refused by the fence.
     pub durable: bool,
-    /// Nobody waits for the answer yet: more of the same document is on its way and may share the flush.
-    pub patient: bool,
     /// Rows it may write.
     pub rows: usize,
     /// The document it belongs to; 0 for none.
@@ -52,6 +50,8 @@ pub struct Work {
 pub enum Command {
     /// Work.
     Work(Work),
+    /// Somebody waits for what was done so far.
+    Hurry,
     /// Finish what waits and end.
     Close,
 }
@@ -62,8 +62,6 @@ pub struct Writer<'c> {
     path: String,
     checkpointer: Checkpointer,
     waiting: Vec<Answer>,
-    /// Somebody waits for the commit.
-    awaited: bool,
     begun: Option<Instant>,
     rows: usize,
     /// Whose work the transaction holds.
@@ -84,7 +82,6 @@ impl<'c> Writer<'c> {
             path,
             checkpointer,
             waiting: Vec::new(),
-            awaited: false,
             begun: None,
             rows: 0,
             document: 0,
@@ -99,9 +96,10 @@ impl<'c> Writer<'c> {
         while let Some(command) = self.take(queue) {
             match command {
                 Command::Work(work) => self.perform(work),
+                Command::Hurry => self.commit(),
                 Command::Close => break,
             }
-            if self.rows >= MOST_ROWS || (self.mixed && self.overdue()) {
+            if self.rows >= MOST_ROWS {
                 self.commit();
             }
         }
@@ -122,8 +120,7 @@ impl<'c> Writer<'c> {
             }
             // While nobody waits for what was done so far, more is likely to follow at once, and to share the flush.
             let patience = match self.begun {
-                Some(begun) if !self.awaited => PATIENCE.saturating_sub(begun.elapsed()),
-                Some(_) => Duration::ZERO,
+                Some(begun) => PATIENCE.saturating_sub(begun.elapsed()),
                 None => OPTIMIZE_EVERY,
             };
             if patience > Duration::ZERO {
@@ -136,10 +133,6 @@ impl<'c> Writer<'c> {
             self.commit();
             self.maintain();
         }
-    }
-
-    fn overdue(&self) -> bool {
-        self.begun.is_some_and(|begun| begun.elapsed() >= PATIENCE)
     }
 
     fn perform(&mut self, work: Work) {
@@ -157,7 +150,7 @@ impl<'c> Writer<'c> {
         // A savepoint copies each page that the step changes. Where all is of one document there is nobody to protect:
         // it fails as a whole and is read again from its last commit.
         let alone = !self.mixed && self.document != 0;
-        let (rows, durable, awaited) = (work.rows, work.durable, work.durable && !work.patient);
+        let (rows, durable) = (work.rows, work.durable);
         let begun = if alone { Ok(()) } else { self.db.step() };
         let (result, answer) = match begun {
             Ok(()) => (work.step)(&mut self.db),
@@ -166,7 +159,6 @@ impl<'c> Writer<'c> {
         match result.and_then(|()| if alone { Ok(()) } else { self.db.keep() }) {
             Ok(()) => {
                 self.rows += rows;
-                self.awaited |= awaited;
                 if durable { self.waiting.push(answer) } else { answer(Ok(())) }
             }
             Err(fault) => self.take_back(&fault, answer, alone),
@@ -210,7 +202,6 @@ impl<'c> Writer<'c> {
         self.begun = None;
         self.rows = 0;
         self.mixed = false;
-        self.awaited = false;
         for answer in self.waiting.drain(..) {
             answer(outcome.clone());
         }
