@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Input of one frame. Small enough to enter anywhere quickly, large enough to compress well.
 const FRAME: usize = 1024 * 1024;
-/// The level at which zstd is faster than a disk.
-const LEVEL: i32 = 3;
+/// Of a CDR file the levels 1 and 3 make the same size (measured within 0.4 %), level 1 in two thirds of the time.
+const LEVEL: i32 = 1;
 const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
 const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
 /// Frames (u32), descriptor (u8), magic (u32).
@@ -62,7 +62,8 @@ impl OriginalWriter {
         let failed = |error| IntakeError::io("compress into", &part, error);
         let mut compressor = zstd::bulk::Compressor::new(LEVEL).map_err(failed)?;
         compressor.include_checksum(true).map_err(failed)?;
-        let plain = Vec::with_capacity(FRAME);
+        // A small body needs no whole frame.
+        let plain = Vec::new();
         Ok(Self { part, file, compressor, plain, packed: Vec::new(), index: Vec::new(), sealed: false })
     }
 

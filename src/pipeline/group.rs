@@ -105,8 +105,9 @@ impl Group<'_> {
 /// Reads a delivery; its rows and its end are handed over.
 fn hand_over(pipeline: &Pipeline, claimed: &Claimed, stop: &AtomicBool) -> Result<HandedOver, PipelineError> {
     let (spooled, store) = (&claimed.spooled, &pipeline.parts.store);
+    let started = store.start_delivery(&start_of(spooled), claimed.repeat_of);
     // The door's memory may be older or newer than the database: somebody restored one of them from a backup.
-    if store.start_delivery(&start_of(spooled), claimed.repeat_of)? {
+    if claimed.repeat_of.is_some() && started.wait()? {
         let end = DeliveryEnd {
             state: Some(DeliveryState::Repeated),
             content_hash: spooled.content_hash,

@@ -22,12 +22,9 @@ pub trait Commit: Send + Sync {
     /// that was `formerly` called otherwise, with its rows.
     fn origin(&self, origin: &OriginStart) -> Result<OriginRow, StoreError>;
     /// Notes a delivery at claim; again after a restart changes nothing. Tells whether the earlier delivery that it
-    /// repeats ended well in this store, so that it need not be read.
-    fn start_delivery(
-        &self,
-        delivery: &DeliveryStart,
-        repeat_of: Option<DeliveryId>,
-    ) -> Result<bool, StoreError>;
+    /// repeats ended well in this store, so that it need not be read. Not durable by itself: a document of a delivery
+    /// that was not noted after all is refused.
+    fn start_delivery(&self, delivery: &DeliveryStart, repeat_of: Option<DeliveryId>) -> Pending<bool>;
     /// Upserts a document with this process's claim and tells where its last run stands.
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError>;
     /// Begins a new run of a document from row 1 (its file changed after it was claimed).

@@ -85,6 +85,9 @@ pub struct Batch<'r> {
     later: Vec<&'r Identified>,
     /// Link values of all of them.
     values: Vec<Cow<'r, str>>,
+    /// The row before was known: files that come again are known row after row, and a look costs less than trying to
+    /// insert.
+    known: bool,
 }
 
 /// A row that goes with others.
@@ -104,6 +107,7 @@ impl<'r> Batch<'r> {
             together: Vec::with_capacity(ROWS),
             later: Vec::new(),
             values: Vec::with_capacity(2 * ROWS),
+            known: false,
         }
     }
 
@@ -117,6 +121,10 @@ impl<'r> Batch<'r> {
         if row.leg.raw.layout.kind == RowKind::Summary || db.has_summaries()? {
             self.flush(db, tally)?;
             return self.one(db, row, tally);
+        }
+        if self.known && insert::is_first(db, row)? {
+            tally.note(Outcome::Duplicate);
+            return Ok(());
         }
         let card = row.leg.raw.layout.card;
         let links = dedup::links(card, &row.leg.cdr);
@@ -144,6 +152,7 @@ impl<'r> Batch<'r> {
     /// Stores what still waits.
     pub fn flush(&mut self, db: &mut Database<'_>, tally: &mut Tally) -> Result<(), Fault> {
         let together = std::mem::take(&mut self.together);
+        self.known = false;
         if together.len() == ROWS {
             self.insert(db, &together, tally)?;
         } else {
@@ -164,7 +173,12 @@ impl<'r> Batch<'r> {
         Ok(())
     }
 
-    fn insert(&self, db: &mut Database<'_>, rows: &[Together<'_>], tally: &mut Tally) -> Result<(), Fault> {
+    fn insert(
+        &mut self,
+        db: &mut Database<'_>,
+        rows: &[Together<'_>],
+        tally: &mut Tally,
+    ) -> Result<(), Fault> {
         let now = db.now();
         let numbers = i64::try_from(ROWS).unwrap_or(i64::MAX);
         let first = db.take(numbers);
@@ -202,6 +216,7 @@ impl<'r> Batch<'r> {
                 tally.note(outcome.unwrap_or(Outcome::Duplicate));
             }
         }
+        self.known = inserted == 0;
         Ok(())
     }
 }

@@ -170,21 +170,27 @@ fn insert_leg(db: &mut Database<'_>, reading: &Reading, row: &Identified, leg: u
     Ok(true)
 }
 
-/// Whether this very version is stored: as leg 0 in nearly all cases, which is one seek.
-fn is_known(db: &mut Database<'_>, row: &Identified) -> Result<bool, Fault> {
+/// Whether this very version is the one of leg 0, as most that are known are: one seek.
+pub fn is_first(db: &mut Database<'_>, row: &Identified) -> Result<bool, Fault> {
     let key =
         [Value::Int(row.key.day.into()), Value::Blob(&row.key.identity), Value::Blob(&row.version_hash)];
     let first = "SELECT 1 FROM cdr WHERE key_day = ?1 AND identity = ?2 AND leg = 0 AND version_hash = ?3";
-    if db.one(first, &key, |_| ())?.is_some() {
+    Ok(db.one(first, &key, |_| ())?.is_some())
+}
+
+/// Whether this very version is stored.
+fn is_known(db: &mut Database<'_>, row: &Identified) -> Result<bool, Fault> {
+    if is_first(db, row)? {
         return Ok(true);
     }
+    let key = [Value::Int(row.key.day.into()), Value::Blob(&row.key.identity)];
     if let Some(group) = db.group(row.key) {
         return Ok(group.versions.contains(&row.version_hash));
     }
     let all = "SELECT version_hash FROM cdr WHERE key_day = ?1 AND identity = ?2
                UNION ALL
                SELECT version_hash FROM version WHERE key_day = ?1 AND identity = ?2";
-    let versions = db.all(all, &key[..2], |found| found.hash(0))?;
+    let versions = db.all(all, &key, |found| found.hash(0))?;
     let known = versions.contains(&row.version_hash);
     if versions.len() >= group::LARGE {
         let versions = versions.into_iter().collect();

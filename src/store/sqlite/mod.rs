@@ -171,13 +171,9 @@ impl Commit for Sqlite {
         self.call(true, move |db| documents::origin(db, &origin))
     }
 
-    fn start_delivery(
-        &self,
-        delivery: &DeliveryStart,
-        repeat_of: Option<DeliveryId>,
-    ) -> Result<bool, StoreError> {
+    fn start_delivery(&self, delivery: &DeliveryStart, repeat_of: Option<DeliveryId>) -> Pending<bool> {
         let delivery = delivery.clone();
-        self.call(false, move |db| documents::start_delivery(db, &delivery, repeat_of))
+        self.ask(false, move |db| documents::start_delivery(db, &delivery, repeat_of))
     }
 
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError> {
@@ -239,6 +235,8 @@ fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions 
         .busy_timeout(Duration::from_secs(10))
         // KiB; keys grow at their end, so that more does not help.
         .pragma("cache_size", "-16384")
+        // What a savepoint keeps of the pages that a step changes: a file for it costs more than the step.
+        .pragma("temp_store", "MEMORY")
         // Pages, 64 MiB: the writer's own checkpoint, should the other connection not keep up.
         .pragma("wal_autocheckpoint", "4096")
         .pragma("journal_size_limit", "67108864")

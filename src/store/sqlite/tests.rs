@@ -78,7 +78,7 @@ impl<D: Derive + 'static> Bench<D> {
             bytes: 1,
             received_at: jiff::Timestamp::UNIX_EPOCH,
         };
-        self.store.start_delivery(&start, None)?;
+        self.store.start_delivery(&start, None).wait()?;
         Ok(id)
     }
 
