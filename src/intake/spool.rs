@@ -199,6 +199,7 @@ macro_rules! unflushed {
         result
     }};
 }
+pub(super) use unflushed;
 
 impl Intake {
     /// Takes up the delivery that waits longest.

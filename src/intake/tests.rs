@@ -401,6 +401,23 @@ fn a_leftover_that_cannot_be_removed_does_not_stop_the_start() -> Tested {
 }
 
 #[test]
+fn small_and_large_deliveries_are_taken_up_apart() -> Tested {
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    let large = vec![b'x'; usize::try_from(super::SMALL)? + 1];
+    let large = accept_one(&intake, delivery(Body::Bytes(large)))?.id;
+    let small = [accept_one(&intake, bytes("a"))?.id, accept_one(&intake, bytes("b"))?.id];
+    let ids = |claimed: Vec<Claimed>| claimed.iter().map(|one| one.spooled.id).collect::<Vec<_>>();
+    assert_eq!(ids(intake.claim(Share::Large, 9)?), [large]);
+    assert_eq!(ids(intake.claim(Share::Small, 9)?), small, "the large one is still being read");
+    assert!(intake.claim(Share::All, 9)?.is_empty());
+    intake.release(large)?;
+    assert!(intake.claim(Share::Small, 9)?.is_empty());
+    assert!(intake.wait_for_work(Share::Large, Duration::ZERO), "taking up small ones hides no large one");
+    Ok(())
+}
+
+#[test]
 fn accepting_wakes_who_waits_for_work() -> Tested {
     let bench = Bench::new()?;
     let intake = bench.open()?;

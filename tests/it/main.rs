@@ -12,4 +12,5 @@ mod operator;
 mod repeats;
 mod site;
 mod sixty;
+mod together;
 mod tour;

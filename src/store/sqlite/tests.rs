@@ -347,6 +347,42 @@ fn a_chunk_at_fault_is_taken_back_alone() -> Result<(), StoreError> {
     Ok(())
 }
 
+#[test]
+fn a_delivery_may_be_ended_before_its_last_chunk_is_answered_but_not_before_it_is_sent()
+-> Result<(), StoreError> {
+    let mut bench = Bench::new();
+    let delivery = bench.delivery("folder")?;
+    let document = bench.document(delivery, "me")?.document;
+    let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
+    let early = bench.store.finish_delivery(delivery, &end).wait();
+    assert_eq!(early.map(|summary| summary.state), Err(StoreError::FenceLost));
+    let chunk = bench.store.commit(chunk(document, 1, calls(&bench, 0..2), true));
+    let ended = bench.store.finish_delivery(delivery, &end);
+    assert_eq!(chunk.wait()?.counts.stored, 2);
+    assert_eq!(ended.wait()?.counts.stored, 2);
+    Ok(())
+}
+
+#[test]
+fn work_that_nobody_waits_for_shares_a_transaction_with_what_follows() -> Result<(), StoreError> {
+    let mut bench = Bench::new();
+    let mut documents = Vec::new();
+    for _ in 0..3 {
+        let delivery = bench.delivery("folder")?;
+        documents.push(bench.document(delivery, "me")?.document);
+    }
+    let mut chunks = hold(&bench, |store| {
+        let chunk = |(document, call)| store.commit(chunk(document, 1, calls(&bench, call..call + 1), true));
+        documents.into_iter().zip(0..).map(chunk).collect::<Vec<_>>()
+    });
+    // Only the last one is waited for.
+    let last = chunks.pop().expect("three were sent");
+    assert_eq!(last.wait()?.counts.stored, 1);
+    let shared = bench.look("SELECT count(*), count(DISTINCT stored_at) FROM cdr", 2);
+    assert_eq!(shared, [["3", "1"]], "one transaction");
+    Ok(())
+}
+
 /// Keeps the writer busy while `send` fills its queue, so that what is sent shares a transaction.
 fn hold<T>(bench: &Bench, send: impl FnOnce(&Sqlite) -> T) -> T {
     let (begun, started) = std::sync::mpsc::channel();
