@@ -9,7 +9,7 @@ pub use once::{Once, run_once};
 
 use crate::config::{Config, FormatConfig, OriginConfig, SourceConfig, SourceKind, ZoneWish};
 use crate::formats::Formats;
-use crate::intake::{Intake, IntakeError, Recovered, SourceHealth};
+use crate::intake::{Intake, IntakeError, Recovered, Share, SourceHealth};
 use crate::normalise::{Engine, Wish};
 use crate::pipeline::{Parts, Pipeline};
 use crate::record::delivery::DeliveryId;
@@ -371,8 +371,12 @@ pub fn run(config: &Config, formats: &Formats) -> Result<(), DaemonError> {
         "the watch for silence".to_owned(),
         spawn("silence", move || silence::watch(&expected, &listened, &silence_stop))?,
     ));
-    let reader_stop = stop.clone();
-    threads.push(("the pipeline".to_owned(), spawn("pipeline", move || pipeline.run(&reader_stop))?));
+    // What is small does not wait while something large is read.
+    let pipeline = Arc::new(pipeline);
+    for (share, name) in [(Share::Small, "pipeline-small"), (Share::Large, "pipeline-large")] {
+        let (pipeline, stop) = (pipeline.clone(), stop.clone());
+        threads.push((format!("the {name}"), spawn(name, move || pipeline.run(share, &stop))?));
+    }
     tracing::info!(
         message_id = telemetry::STARTED,
         "collecting from {}, configured by {}",

@@ -157,9 +157,64 @@ fn fits(fields: &Fields<'_>) -> bool {
     (16..=21).contains(&fields.len()) && is_time(&fields.get(START))
 }
 
+/// Whether everything stands in its place in a row as Asterisk itself writes it, nearly every one, looked at as bytes.
+fn is_plainly_in_place(fields: &Fields<'_>) -> bool {
+    let seconds = |place| {
+        let bytes = fields.bytes(place);
+        (1..10).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_digit)
+    };
+    let ama = fields.bytes(AMA_FLAGS);
+    let tail = match fields.len() {
+        16 => true,
+        18 => plain_id(fields.bytes(16)),
+        19..=21 => {
+            let last = fields.len() - 1;
+            let sequence = fields.bytes(last);
+            (fields.len() == 19 || plain_id(fields.bytes(16)))
+                && fields.bytes(last - 2).is_empty()
+                && plain_id(fields.bytes(last - 1))
+                && !sequence.is_empty()
+                && sequence.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    tail && (10..=11).all(|place| fields.bytes(place).is_empty() || is_plain_time(fields.bytes(place)))
+        && (12..=13).all(seconds)
+        && fields.bytes(DISPOSITION).iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ')
+        && AMA_WORDS.iter().any(|word| word.as_bytes() == ama)
+}
+
+/// `epoch.number` without anything else.
+fn plain_id(bytes: &[u8]) -> bool {
+    let point = bytes.iter().position(|byte| *byte == b'.');
+    point.is_some_and(|point| {
+        let (epoch, number) = (&bytes[..point], &bytes[point + 1..]);
+        (9..=10).contains(&epoch.len())
+            && !number.is_empty()
+            && epoch.iter().chain(number).all(u8::is_ascii_digit)
+    })
+}
+
+/// `YYYY-MM-DD HH:MM:SS` with a month, a day and a time of day that exist in some year.
+fn is_plain_time(bytes: &[u8]) -> bool {
+    let digits = |places: std::ops::Range<usize>| bytes[places].iter().all(u8::is_ascii_digit);
+    let number = |place: usize| (bytes[place] - b'0') * 10 + (bytes[place + 1] - b'0');
+    bytes.len() == 19
+        && (bytes[4], bytes[7], bytes[10], bytes[13], bytes[16]) == (b'-', b'-', b' ', b':', b':')
+        && [0..4, 5..7, 8..10, 11..13, 14..16, 17..19].into_iter().all(digits)
+        && (1..=12).contains(&number(5))
+        && (1..=31).contains(&number(8))
+        && number(11) < 24
+        && number(14) < 60
+        && number(17) < 60
+}
+
 /// The first column in which something else stands than there should: a torn quote or a comma too many moves the columns
 /// behind it, and 16 to 21 columns are all possible, so that their number alone does not tell.
 fn misplaced(fields: &Fields<'_>) -> Option<usize> {
+    if is_plainly_in_place(fields) {
+        return None;
+    }
     let blank = |place| fields.get(place).trim().is_empty();
     let time = |place| is_time(&fields.get(place)) || fields.get(place).starts_with("0000-00-00");
     let seconds = |place| fields.get(place).trim().parse::<f64>().is_ok();

@@ -131,6 +131,9 @@ impl Row {
 
 /// Whether a record may be the first half of one: no line end follows, and what stands last tells calls apart.
 fn may_be_cut(rows: &Delimited<'_>, layout: &Layout) -> bool {
+    if !rows.is_unended() {
+        return false;
+    }
     let (fields, family) = (rows.fields(), layout.family);
     let tells_apart = |field: Field| {
         let matched = family.matched.iter().map(Match::field).any(|matched| matched == field);
@@ -138,10 +141,7 @@ fn may_be_cut(rows: &Delimited<'_>, layout: &Layout) -> bool {
     };
     let last = layout.columns.len().saturating_sub(1);
     let field = layout.columns.get(last).and_then(|column| column.field);
-    rows.is_unended()
-        && fields.len() <= last + 1
-        && !fields.is_enclosed(last)
-        && field.is_some_and(tells_apart)
+    fields.len() <= last + 1 && !fields.is_enclosed(last) && field.is_some_and(tells_apart)
 }
 
 const MAY_BE_CUT: &str = "no line end follows the row, and it ends in an id or number or lacks columns, so that it may be \

@@ -3,6 +3,7 @@
 //! Must never remove the last copy of a body: the original is in place and flushed before the receipt goes.
 
 use super::archive::{self, OriginalWriter, SealedOriginal};
+use super::door::MANY_FILES;
 use super::durable::{self, Stamp};
 use super::spool::{self, Row};
 use super::{Intake, IntakeError, seen};
@@ -17,9 +18,9 @@ use std::path::PathBuf;
 /// How a delivery ended.
 #[derive(Debug)]
 pub struct Retirement {
-    /// The archive written while it was read. Without one (the store had it done before a crash) intake writes it from
-    /// the body, unless the body was seen before or is archived already.
-    pub original: Option<SealedOriginal>,
+    /// Its bytes. Without them (the store had it done before a crash) intake takes them from the body, unless the body
+    /// was seen before or is archived already.
+    pub original: Option<Original>,
     /// BLAKE3 of the body, where reading it told.
     pub content_hash: Option<[u8; 32]>,
     /// Hash and size of each document inside it that was read to its end; empty where the body is the document.
@@ -30,6 +31,15 @@ pub struct Retirement {
     pub clean: bool,
     /// When.
     pub at: Timestamp,
+}
+
+/// The bytes of a delivery that was read.
+#[derive(Debug)]
+pub enum Original {
+    /// Archived and flushed while they were read.
+    Sealed(SealedOriginal),
+    /// A small body: it stays in the spool until it is archived here, with the others.
+    Bytes(Vec<u8>),
 }
 
 /// What the transaction of a retirement needs to know.
@@ -65,8 +75,11 @@ impl Intake {
     pub fn retire_all(&self, ended: Vec<(DeliveryId, Retirement)>) -> Result<(), IntakeError> {
         let mut endings = Vec::with_capacity(ended.len());
         let mut folders = BTreeSet::new();
+        let mut rows = self.find_receipts(ended.iter().map(|(id, _)| *id))?;
+        let ended = self.write_originals(ended)?;
         for (id, retirement) in ended {
-            endings.extend(self.link_original(id, retirement, &mut folders)?);
+            let row = rows.remove(&id.to_string());
+            endings.extend(self.link_original(id, row, retirement, &mut folders)?);
         }
         durable::sync_folders(&folders)?;
         crash_point::reached("retire-linked");
@@ -127,15 +140,40 @@ impl Intake {
         Ok(())
     }
 
+    /// Archives the small bodies and flushes them together.
+    fn write_originals(
+        &self,
+        ended: Vec<(DeliveryId, Retirement)>,
+    ) -> Result<Vec<(DeliveryId, Retirement)>, IntakeError> {
+        let mut written = Vec::with_capacity(ended.len());
+        let mut files = Vec::new();
+        for (id, mut retirement) in ended {
+            if let Some(Original::Bytes(body)) = &retirement.original {
+                let writer = OriginalWriter::create(&archive::path_of(&self.0.state_dir, id))?;
+                let (sealed, file) = writer.write_whole(body)?;
+                files.push((sealed.part.clone(), file));
+                retirement.original = Some(Original::Sealed(sealed));
+            }
+            written.push((id, retirement));
+        }
+        if files.len() >= MANY_FILES {
+            durable::sync_disk_of(&self.0.state_dir.join("originals"))?;
+        } else {
+            files.iter().try_for_each(|(path, file)| durable::sync_file(file, path))?;
+        }
+        Ok(written)
+    }
+
     /// Brings the original into place. `None` when the delivery is retired already.
     fn link_original(
         &self,
         id: DeliveryId,
+        row: Option<Row>,
         retirement: Retirement,
         folders: &mut BTreeSet<PathBuf>,
     ) -> Result<Option<Ending>, IntakeError> {
-        let Some(row) = self.find_receipt(id)? else {
-            if let Some(sealed) = retirement.original {
+        let Some(row) = row else {
+            if let Some(Original::Sealed(sealed)) = retirement.original {
                 durable::unlink(&sealed.part)?;
             }
             return Ok(None);
@@ -144,7 +182,8 @@ impl Intake {
         let was_read = retirement.original.is_some() || row.repeat_of.is_none();
         let mut hash = retirement.content_hash.or_else(|| row.hash());
         let sealed = match retirement.original {
-            Some(sealed) => Some(sealed),
+            Some(Original::Sealed(sealed)) => Some(sealed),
+            Some(Original::Bytes(_)) => None,
             None if row.repeat_of.is_some() || durable::stamp(&path)?.is_some() => None,
             None => self.archive_body(id)?.map(|(sealed, computed)| {
                 hash = Some(computed);
@@ -245,9 +284,13 @@ async fn forget(
             }
             Leaves::Again(path, now) => receive_again(&mut transaction, ending, path, now).await?,
         }
-        for statement in ["DELETE FROM body WHERE id = ?", "DELETE FROM receipt WHERE id = ?"] {
-            sqlx::query(statement).bind(&row.id).execute(&mut *transaction).await?;
-        }
+    }
+    let ids = spool::list(endings.iter().map(|ending| ending.row.id.clone()));
+    for statement in [
+        "DELETE FROM body WHERE id IN (SELECT value FROM json_each(?))",
+        "DELETE FROM receipt WHERE id IN (SELECT value FROM json_each(?))",
+    ] {
+        sqlx::query(statement).bind(&ids).execute(&mut *transaction).await?;
     }
     transaction.commit().await
 }

@@ -6,6 +6,7 @@ use super::{Intake, IntakeError, seen};
 use crate::record::delivery::{DeliveryId, Spooled, SpooledBody};
 use jiff::{Timestamp, tz::TimeZone};
 use sqlx::SqliteConnection;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -18,6 +19,46 @@ pub struct Claimed {
     pub spooled: Spooled,
     /// The earlier delivery of the same bytes that ended well; then nothing is to be read.
     pub repeat_of: Option<DeliveryId>,
+    /// What its file was when it was claimed from its folder.
+    recorded: Option<Stamp>,
+}
+
+/// Which deliveries to take up: small ones share their flushes and never wait for a large one to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// All.
+    All,
+    /// Bodies of at most [`SMALL`] bytes.
+    Small,
+    /// The others.
+    Large,
+}
+
+/// The largest small body: a few hundred rows, which fit in memory many times over.
+pub const SMALL: u64 = 64 * 1024;
+
+impl Share {
+    const fn least(self) -> u64 {
+        match self {
+            Self::All | Self::Small => 0,
+            Self::Large => SMALL + 1,
+        }
+    }
+
+    const fn most(self) -> u64 {
+        match self {
+            Self::Small => SMALL,
+            Self::All | Self::Large => i64::MAX as u64,
+        }
+    }
+
+    pub(super) const fn takes_small(self) -> bool {
+        matches!(self, Self::All | Self::Small)
+    }
+
+    pub(super) const fn takes_large(self) -> bool {
+        matches!(self, Self::All | Self::Large)
+    }
 }
 
 /// What the file of a claimed body is now; a body of the spool never changes.
@@ -126,6 +167,15 @@ impl Row {
         self.body_kind == "claimed"
     }
 
+    fn recorded(&self) -> Option<Stamp> {
+        Some(Stamp {
+            bytes: self.bytes.cast_unsigned(),
+            device: self.device?.cast_unsigned(),
+            inode: self.inode?.cast_unsigned(),
+            mtime_ns: self.mtime_ns?,
+        })
+    }
+
     /// Whether the file still is what was recorded.
     pub fn is_unchanged(&self, now: &Stamp) -> bool {
         self.bytes == now.bytes.cast_signed()
@@ -175,28 +225,32 @@ macro_rules! unflushed {
         result
     }};
 }
+pub(super) use unflushed;
 
 impl Intake {
     /// Takes up the delivery that waits longest.
     pub fn claim_next(&self) -> Result<Option<Claimed>, IntakeError> {
+        Ok(self.claim(Share::All, 1)?.pop())
+    }
+
+    /// Takes up the deliveries of this share that wait longest, at most so many.
+    pub fn claim(&self, share: Share, most: u32) -> Result<Vec<Claimed>, IntakeError> {
         // Before looking: what arrives from now on announces itself again.
-        *super::locked(&self.0.work) = false;
+        super::locked(&self.0.work).taken_up(share);
         let resting: Vec<String> = {
             let (resting, now) = (super::locked(&self.0.resting), Instant::now());
             resting.iter().filter(|(_, rest)| rest.until > now).map(|(id, _)| id.clone()).collect()
         };
-        // Ids need no escaping.
-        let resting =
-            format!("[{}]", resting.iter().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(","));
+        let resting = list(resting.into_iter());
         let found = self.block_on(async {
             let mut connection = self.0.pool.acquire().await?;
-            unflushed!(connection, take_oldest(&mut connection, &resting))
+            unflushed!(connection, take_oldest(&mut connection, &resting, share, most))
         });
-        if !matches!(found, Ok(None)) {
+        if found.as_ref().map_or(true, |found| !found.is_empty()) {
             // There may be more.
             self.announce_work();
         }
-        found?.map(|(row, body)| self.claimed(row, body)).transpose()
+        found?.into_iter().map(|(row, body)| self.claimed(row, body)).collect()
     }
 
     fn claimed(&self, row: Row, inline: Option<Vec<u8>>) -> Result<Claimed, IntakeError> {
@@ -210,6 +264,7 @@ impl Intake {
             Some(earlier) => Some(earlier.parse().map_err(|_| damaged("repeat_of"))?),
             None => None,
         };
+        let recorded = row.recorded();
         let spooled = Spooled {
             id: row.id.parse().map_err(|_| damaged("id"))?,
             received_at: parse_moment(&row.received_at).ok_or_else(|| damaged("received_at"))?,
@@ -225,7 +280,7 @@ impl Intake {
             time_zone: row.time_zone,
             body,
         };
-        Ok(Claimed { spooled, repeat_of })
+        Ok(Claimed { spooled, repeat_of, recorded })
     }
 
     /// Puts a delivery back after a failure, behind the others.
@@ -266,6 +321,17 @@ impl Intake {
             return Err(IntakeError::BodyGone { id, path: shown(&path) });
         };
         Ok(Look { now: Some(now), recorded: row.is_unchanged(&now) })
+    }
+
+    /// As [`Intake::look`], of a delivery that was just taken up.
+    pub fn first_look(&self, claimed: &Claimed) -> Result<Look, IntakeError> {
+        let now = file_of(&claimed.spooled)?;
+        Ok(Look { now, recorded: now.is_none() || now == claimed.recorded })
+    }
+
+    /// Whether the body still is what it was at an earlier look.
+    pub fn is_same_as(&self, spooled: &Spooled, earlier: &Look) -> Result<bool, IntakeError> {
+        Ok(file_of(spooled)? == earlier.now)
     }
 
     /// Records what a claimed file is now. Not before its bytes were read as they are: what is not recorded is read
@@ -348,6 +414,19 @@ impl Intake {
         self.find_receipt(id)?.ok_or(IntakeError::UnknownDelivery { id })
     }
 
+    /// The receipts of these deliveries, by id; those that are retired are missing.
+    pub(super) fn find_receipts(
+        &self,
+        ids: impl Iterator<Item = DeliveryId>,
+    ) -> Result<HashMap<String, Row>, IntakeError> {
+        let ids = list(ids.map(|id| id.to_string()));
+        let rows: Vec<Row> = self.block_on(async {
+            let mut connection = self.0.pool.acquire().await?;
+            rows(&mut connection, &ids).await
+        })?;
+        Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+    }
+
     pub(super) fn find_receipt(&self, id: DeliveryId) -> Result<Option<Row>, IntakeError> {
         self.block_on(async {
             let mut connection = self.0.pool.acquire().await?;
@@ -365,22 +444,64 @@ impl Intake {
     }
 }
 
+/// What the claimed file of a body is now.
+fn file_of(spooled: &Spooled) -> Result<Option<Stamp>, IntakeError> {
+    let SpooledBody::File { path, claimed: true } = &spooled.body else { return Ok(None) };
+    let gone = || IntakeError::BodyGone { id: spooled.id, path: shown(path) };
+    durable::stamp(path)?.ok_or_else(gone).map(Some)
+}
+
+/// A JSON list of ids, which need no escaping.
+pub(super) fn list(ids: impl Iterator<Item = String>) -> String {
+    format!("[{}]", ids.map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(","))
+}
+
+async fn rows(connection: &mut SqliteConnection, ids: &str) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes, content_hash,
+             repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path
+         FROM receipt WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rowid",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await
+}
+
 async fn take_oldest(
     connection: &mut SqliteConnection,
     resting: &str,
-) -> Result<Option<(Row, Option<Vec<u8>>)>, sqlx::Error> {
-    let id: Option<String> = sqlx::query_scalar(
+    share: Share,
+    most: u32,
+) -> Result<Vec<(Row, Option<Vec<u8>>)>, sqlx::Error> {
+    let ids: Vec<String> = sqlx::query_scalar(
         "UPDATE receipt SET state = 'reading'
-         WHERE rowid = (SELECT rowid FROM receipt WHERE state = 'waiting'
-                           AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY rowid LIMIT 1) RETURNING id",
+         WHERE rowid IN (SELECT rowid FROM receipt WHERE state = 'waiting' AND bytes BETWEEN ? AND ?
+                            AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY rowid LIMIT ?) RETURNING id",
     )
+    .bind(share.least().cast_signed())
+    .bind(share.most().cast_signed())
     .bind(resting)
-    .fetch_optional(&mut *connection)
+    .bind(most)
+    .fetch_all(&mut *connection)
     .await?;
-    let Some(id) = id else { return Ok(None) };
-    let Some(row) = row(&mut *connection, &id).await? else { return Ok(None) };
-    let body = sqlx::query_scalar("SELECT bytes FROM body WHERE id = ?").bind(&id).fetch_optional(connection);
-    Ok(Some((row, body.await?)))
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = list(ids.into_iter());
+    let rows = rows(&mut *connection, &ids).await?;
+    let bodies: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("SELECT id, bytes FROM body WHERE id IN (SELECT value FROM json_each(?))")
+            .bind(&ids)
+            .fetch_all(connection)
+            .await?;
+    let mut bodies: HashMap<String, Vec<u8>> = bodies.into_iter().collect();
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let body = bodies.remove(&row.id);
+            (row, body)
+        })
+        .collect())
 }
 
 #[cfg(test)]

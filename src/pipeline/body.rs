@@ -1,14 +1,16 @@
 //! One delivery's bytes: read once into hash, original and parser. Archives are read once more, because a zip is read
 //! from its end, and what may have been seen before a third time.
 //!
-//! The original is complete and on disk before the last chunk of a document commits: once the store says "done",
-//! nothing may need the body but retiring.
+//! The original of a large body is complete and on disk before the last chunk of a document commits, that of a small one
+//! before its receipt goes: until then the spool has the body. Once the store says "done", nothing may need the body but
+//! retiring.
 
 use super::document::{self, Context, Step};
 use super::{Pipeline, PipelineError, Progress, repeats};
-use crate::intake::{OriginalWriter, SealedOriginal};
-use crate::record::delivery::{Spooled, SpooledBody};
+use crate::intake::{Intake, Look, Original, OriginalWriter, SMALL};
+use crate::record::delivery::{DeliveryId, Spooled, SpooledBody};
 use crate::record::port::{Scratch, ScratchFile};
+use crate::store::Pending;
 use crate::unpack::{self, Found, ReadSeek, UnpackError};
 use std::cell::RefCell;
 use std::fs::File;
@@ -21,7 +23,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct BodyRead {
     pub content_hash: [u8; 32],
     pub bytes: u64,
-    pub original: SealedOriginal,
+    pub original: Original,
+    /// Answers to the last chunks.
+    pub chunks: Vec<Pending>,
     /// Hash and size of each document of an archive that was read to its end.
     pub documents: Vec<([u8; 32], u64)>,
 }
@@ -30,22 +34,31 @@ pub(super) struct BodyRead {
 pub(super) fn read(
     pipeline: &Pipeline,
     spooled: &Spooled,
+    began: Look,
     stop: &AtomicBool,
 ) -> Result<Option<BodyRead>, PipelineError> {
     let failed = |cause| PipelineError::Body { delivery: spooled.id.to_string(), cause };
-    let intake = &pipeline.parts.intake;
-    let began = intake.look(spooled.id)?;
     let mut body = open(&spooled.body).map_err(failed)?;
     let mut head = [0; unpack::SNIFFED];
     let sniffed = read_up_to(&mut *body, &mut head).map_err(failed)?.bytes;
     body.seek(SeekFrom::Start(0)).map_err(failed)?;
-    let context = Context { pipeline, spooled, began, restart: !began.recorded, stop };
-    let copy = Copy::new(intake.original(spooled.id)?, pipeline.progress.clone());
-    if unpack::is_archive(&head[..sniffed]) {
+    let archive = unpack::is_archive(&head[..sniffed]);
+    let context = Context {
+        pipeline,
+        spooled,
+        began,
+        restart: !began.recorded,
+        plain: !archive,
+        chunks: RefCell::default(),
+        stop,
+    };
+    let copy = Copy::new(&context)?;
+    let read = if archive {
         read_archive(&context, &mut *body, copy)
     } else {
         read_plain(&context, &mut *body, copy)
-    }
+    };
+    Ok(read?.map(|read| BodyRead { chunks: context.chunks.take(), ..read }))
 }
 
 fn open(body: &SpooledBody) -> std::io::Result<Box<dyn ReadSeek>> {
@@ -148,34 +161,69 @@ fn read_plain(
 /// Whether the file still is what it was when reading began.
 fn unchanged_since(context: &Context<'_>) -> Result<bool, PipelineError> {
     let SpooledBody::File { claimed: true, .. } = context.spooled.body else { return Ok(true) };
-    Ok(context.pipeline.parts.intake.look(context.spooled.id)?.is_same(&context.began))
+    Ok(context.intake().is_same_as(context.spooled, &context.began)?)
 }
 
 /// Hash and original of a body, fed by whoever reads it.
 struct Copy {
     hasher: blake3::Hasher,
     bytes: u64,
-    original: OriginalWriter,
+    kept: Kept,
+    intake: Intake,
+    delivery: DeliveryId,
     progress: std::sync::Arc<Progress>,
 }
 
+/// Where the bytes of an original go while they are read.
+enum Kept {
+    /// Into memory: the spool holds a small body until it is archived with others.
+    Bytes(Vec<u8>),
+    Written(OriginalWriter),
+}
+
 impl Copy {
-    fn new(original: OriginalWriter, progress: std::sync::Arc<Progress>) -> Self {
-        Self { hasher: blake3::Hasher::new(), bytes: 0, original, progress }
+    fn new(context: &Context<'_>) -> Result<Self, PipelineError> {
+        let (intake, delivery) = (context.intake().clone(), context.spooled.id);
+        let kept = if context.spooled.bytes <= SMALL {
+            Kept::Bytes(Vec::new())
+        } else {
+            Kept::Written(intake.original(delivery)?)
+        };
+        let progress = context.pipeline.progress.clone();
+        Ok(Self { hasher: blake3::Hasher::new(), bytes: 0, kept, intake, delivery, progress })
     }
 
     fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
         self.progress.add_bytes(bytes.len() as u64);
-        self.original.write_all(bytes)
+        if let Kept::Bytes(kept) = &mut self.kept {
+            if self.bytes <= SMALL {
+                kept.extend_from_slice(bytes);
+                return Ok(());
+            }
+            // It grew since it was claimed.
+            let mut original = self.intake.original(self.delivery).map_err(std::io::Error::other)?;
+            original.write_all(kept)?;
+            self.kept = Kept::Written(original);
+        }
+        match &mut self.kept {
+            Kept::Written(original) => original.write_all(bytes),
+            Kept::Bytes(_) => Ok(()),
+        }
     }
 
     fn seal(self) -> Result<BodyRead, PipelineError> {
-        let original = self.original.finish()?;
-        crate::crash_point::reached("original-sealed");
+        let original = match self.kept {
+            Kept::Bytes(bytes) => Original::Bytes(bytes),
+            Kept::Written(original) => {
+                let sealed = original.finish()?;
+                crate::crash_point::reached("original-sealed");
+                Original::Sealed(sealed)
+            }
+        };
         let content_hash = *self.hasher.finalize().as_bytes();
-        Ok(BodyRead { content_hash, bytes: self.bytes, original, documents: Vec::new() })
+        Ok(BodyRead { content_hash, bytes: self.bytes, original, chunks: Vec::new(), documents: Vec::new() })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::intake::{IntakeError, Look, OriginalRead};
 use crate::record::delivery::{DeliveryId, Spooled};
 use crate::store::{DeliveryEnd, DeliverySummary, Switched};
 use crate::unpack::{self, Found, UnpackError};
+use std::cell::RefCell;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -102,8 +103,15 @@ impl Pipeline {
         stop: &AtomicBool,
     ) -> Result<Vec<([u8; 32], u64)>, PipelineError> {
         let mut documents = Vec::new();
-        let context =
-            Context { pipeline: self, spooled, began: Look::at_rest(), restart: only.is_some(), stop };
+        let context = Context {
+            pipeline: self,
+            spooled,
+            began: Look::at_rest(),
+            restart: only.is_some(),
+            plain: false,
+            chunks: RefCell::default(),
+            stop,
+        };
         self.each_document(spooled, only, &mut |number, found| {
             match found {
                 Found::Document { path, reader, .. } => {
@@ -123,6 +131,9 @@ impl Pipeline {
             }
             Ok(())
         })?;
+        for chunk in context.chunks.take() {
+            chunk.wait()?;
+        }
         Ok(documents)
     }
 
@@ -158,7 +169,7 @@ impl Pipeline {
     /// Has a delivery's counts and state follow its documents.
     pub(super) fn refresh(&self, spooled: &Spooled) -> Result<DeliverySummary, PipelineError> {
         let end = DeliveryEnd { state: None, content_hash: None, bytes: spooled.bytes };
-        Ok(self.parts.store.finish_delivery(spooled.id, &end)?)
+        Ok(self.parts.store.finish_delivery(spooled.id, &end).wait()?)
     }
 }
 

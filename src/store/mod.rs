@@ -18,6 +18,7 @@ use crate::record::delivery::DeliveryId;
 use crate::record::document::Dialect;
 use crate::record::outcome::{Actor, Counts, Rejection, Skip};
 use jiff::Timestamp;
+use std::sync::mpsc::{Receiver, TryRecvError};
 
 /// What writing needs. Calls block; each runs on the store's one writer.
 pub trait Commit: Send + Sync {
@@ -25,12 +26,9 @@ pub trait Commit: Send + Sync {
     /// that was `formerly` called otherwise, with its rows.
     fn origin(&self, origin: &OriginStart) -> Result<OriginRow, StoreError>;
     /// Notes a delivery at claim; again after a restart changes nothing. Tells whether the earlier delivery that it
-    /// repeats ended well in this store, so that it need not be read.
-    fn start_delivery(
-        &self,
-        delivery: &DeliveryStart,
-        repeat_of: Option<DeliveryId>,
-    ) -> Result<bool, StoreError>;
+    /// repeats ended well in this store, so that it need not be read. Not durable by itself: a document of a delivery
+    /// that was not noted after all is refused.
+    fn start_delivery(&self, delivery: &DeliveryStart, repeat_of: Option<DeliveryId>) -> Pending<bool>;
     /// Upserts a document with this process's claim and tells where its last run stands.
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError>;
     /// Begins a new run of a document from row 1 (its file changed after it was claimed).
@@ -38,8 +36,9 @@ pub trait Commit: Send + Sync {
     /// Hands a chunk to the writer. Chunks of several documents may share a transaction; the answer comes after its
     /// commit.
     fn commit(&self, chunk: Chunk) -> Pending;
-    /// Notes how a delivery ended; its counts are the sums over the latest runs of its documents.
-    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Result<DeliverySummary, StoreError>;
+    /// Notes how a delivery ended; its counts are the sums over the latest runs of its documents. Refused while one of
+    /// them is being read, so that it may be asked for before the answers to its last chunks have come.
+    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Pending<DeliverySummary>;
     /// Notes what is wrong with an origin's zone or clock, or with an empty text that nothing is; `true` when that was
     /// not noted before.
     fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError>;
@@ -238,19 +237,34 @@ pub struct Committed {
     pub legs_withdrawn: u64,
 }
 
-/// The answer to a chunk that is on its way.
-#[derive(Debug)]
-pub struct Pending(std::sync::mpsc::Receiver<Result<Committed, StoreError>>);
+/// The answer to something that is on its way. As long as nobody waits for it, more work may join its transaction.
+pub struct Pending<T = Committed> {
+    answer: Receiver<Result<T, StoreError>>,
+    hurry: Box<dyn FnOnce() + Send>,
+}
 
-impl Pending {
-    /// An answer that will come through this channel.
-    pub const fn new(answer: std::sync::mpsc::Receiver<Result<Committed, StoreError>>) -> Self {
-        Self(answer)
+impl<T> Pending<T> {
+    /// An answer that will come through this channel; `hurry` says that somebody waits for it.
+    pub fn new(answer: Receiver<Result<T, StoreError>>, hurry: impl FnOnce() + Send + 'static) -> Self {
+        Self { answer, hurry: Box::new(hurry) }
     }
 
-    /// Waits until the chunk's transaction committed or failed.
-    pub fn wait(self) -> Result<Committed, StoreError> {
-        self.0.recv().unwrap_or(Err(StoreError::WriterGone))
+    /// Waits until its transaction committed or failed.
+    pub fn wait(self) -> Result<T, StoreError> {
+        match self.answer.try_recv() {
+            Ok(answer) => answer,
+            Err(TryRecvError::Disconnected) => Err(StoreError::WriterGone),
+            Err(TryRecvError::Empty) => {
+                (self.hurry)();
+                self.answer.recv().unwrap_or(Err(StoreError::WriterGone))
+            }
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
     }
 }
 

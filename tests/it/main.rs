@@ -20,4 +20,5 @@ mod repeats;
 mod site;
 mod sixty;
 mod snapshots;
+mod together;
 mod tour;

@@ -158,6 +158,11 @@ impl<'r> Fields<'r> {
         }
     }
 
+    /// The bytes of a field between its quotes; doubled quotes stay doubled.
+    pub fn bytes(&self, place: usize) -> &'r [u8] {
+        self.spans.get(place).map_or(&[], |span| &self.bytes[span.start..span.end])
+    }
+
     /// Whether a field stands in quotes.
     pub fn is_enclosed(&self, place: usize) -> bool {
         self.spans.get(place).is_some_and(|span| span.quotes != Quotes::None)

@@ -60,6 +60,8 @@ pub struct Database<'c> {
     known: HashMap<i64, Rc<KnownLayout>>,
     writing: Vec<Rc<KnownLayout>>,
     summaries: Option<bool>,
+    /// Some link value names another call; never taken back, a look costs little.
+    links: bool,
     group: Option<Remembered>,
     /// The last number given before the switch under way.
     switch: Option<i64>,
@@ -79,6 +81,7 @@ impl<'c> Database<'c> {
             known: HashMap::new(),
             writing: Vec::new(),
             summaries: None,
+            links: false,
             group: None,
             switch: None,
             relink: None,
@@ -233,6 +236,12 @@ impl<'c> Database<'c> {
         self.last = self.last.saturating_add_unsigned(numbers);
     }
 
+    /// Takes several numbers; gives the first.
+    pub const fn take(&mut self, numbers: i64) -> i64 {
+        self.last += numbers;
+        self.last - numbers + 1
+    }
+
     /// Takes the next document id.
     pub const fn next_document(&mut self) -> i64 {
         self.last_document += 1;
@@ -313,6 +322,14 @@ impl<'c> Database<'c> {
         Ok(some)
     }
 
+    /// Whether any link value differs from the name of its call.
+    pub fn has_links(&mut self) -> Result<bool, Fault> {
+        if !self.links {
+            self.links = self.one("SELECT 1 FROM call_link LIMIT 1", &[], |_| ())?.is_some();
+        }
+        Ok(self.links)
+    }
+
     /// Forgets whether any summary holds a place.
     pub const fn summaries_changed(&mut self) {
         self.summaries = None;
@@ -367,7 +384,7 @@ impl<'c> Database<'c> {
                 )?
                 .ok_or_else(|| Fault::Damaged("table layout gave no id".to_owned()))?,
         };
-        let known = Rc::new(KnownLayout { id, layout: layout.clone(), places });
+        let known = Rc::new(KnownLayout::new(id, layout.clone(), places));
         // Each document has its own copy of its layout: keep only those of the documents in work.
         self.writing.truncate(15);
         self.writing.insert(0, known.clone());

@@ -3,7 +3,7 @@
 
 use super::columns::Stamp;
 use super::database::{Database, Fault};
-use super::insert::{Changes, Reading};
+use super::insert::{Changes, Outcome, Reading};
 use super::raw::Value;
 use crate::record::delivery::DeliveryId;
 use crate::record::outcome::{Counts, Rejection, VERBATIM_CAP};
@@ -272,6 +272,17 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts a row by how it ended.
+    pub const fn note(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Stored => self.counts.stored += 1,
+            Outcome::Duplicate => self.counts.duplicate += 1,
+            Outcome::Amended => self.counts.amended += 1,
+            Outcome::Skipped => self.counts.skipped += 1,
+        }
+        self.counts.rows_read += 1;
+    }
+
     /// Notes a start.
     pub fn span(&mut self, start: i64) {
         let (first, last) = self.span.unwrap_or((start, start));
@@ -394,7 +405,7 @@ pub fn finish_delivery(
     let updated = db.run(
         "UPDATE delivery SET state = ?2, content_hash = coalesce(?3, content_hash), bytes = ?4, rows_read = ?5,
                 stored = ?6, duplicate = ?7, amended = ?8, rejected = ?9, skipped = ?10, held = ?11
-          WHERE id = ?1",
+          WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM document WHERE delivery_id = ?1 AND state = 'reading')",
         &values,
     )?;
     if updated == 0 {

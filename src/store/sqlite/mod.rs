@@ -4,6 +4,7 @@
 //! A row takes the fast path (`insert`) unless its group must be planned anew (`group`). Must be the only process that
 //! writes the file; the daemon's lock sees to that.
 
+mod batch;
 mod calls;
 mod checkpoint;
 mod columns;
@@ -44,7 +45,7 @@ use tokio::runtime::Handle;
 use writer::{Answer, Command, Done, Turn, Work, Writer};
 
 /// Chunks on their way to the writer: enough to keep it busy, few enough to bound memory.
-const QUEUE: usize = 16;
+const QUEUE: usize = 8;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -107,17 +108,17 @@ impl Sqlite {
         durable: bool,
         step: impl FnOnce(&mut Database<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.turn(Turn::Shares, durable, step)
+        self.ask(Turn::Shares, durable, step).wait()
     }
 
-    /// The same, where it begins or ends a transaction.
-    fn turn<T: Send + 'static>(
+    /// Has the writer do something.
+    fn ask<T: Send + 'static>(
         &self,
         turn: Turn,
         durable: bool,
         step: impl FnOnce(&mut Database<'_>) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (sender, answer) = channel();
+    ) -> Pending<T> {
+        let (sender, answer) = sync_channel(1);
         let refused = sender.clone();
         let step = move |db: &mut Database<'_>| -> Done {
             let (result, value) = match step(db) {
@@ -136,9 +137,19 @@ impl Sqlite {
                 let _ = refused.send(Err(error));
             }
         });
-        let work = Work { step: Box::new(step), refuse, turn, durable, rows: 1, document: 0 };
-        self.0.queue.send(Command::Work(work)).map_err(|_| StoreError::WriterGone)?;
-        answer.recv().unwrap_or(Err(StoreError::WriterGone))
+        self.hand_over(Work { step: Box::new(step), refuse, turn, durable, rows: 1, document: 0 }, answer)
+    }
+
+    fn hand_over<T>(&self, work: Work, answer: Receiver<Result<T, StoreError>>) -> Pending<T> {
+        let durable = work.durable;
+        // When the writer has ended the answer's other end is dropped with the work, which says so.
+        let _ = self.0.queue.send(Command::Work(work));
+        let queue = self.0.queue.clone();
+        Pending::new(answer, move || {
+            if durable {
+                let _ = queue.send(Command::Hurry);
+            }
+        })
     }
 }
 
@@ -166,13 +177,9 @@ impl Commit for Sqlite {
         self.call(true, move |db| documents::origin(db, &origin))
     }
 
-    fn start_delivery(
-        &self,
-        delivery: &DeliveryStart,
-        repeat_of: Option<DeliveryId>,
-    ) -> Result<bool, StoreError> {
+    fn start_delivery(&self, delivery: &DeliveryStart, repeat_of: Option<DeliveryId>) -> Pending<bool> {
         let delivery = delivery.clone();
-        self.call(false, move |db| documents::start_delivery(db, &delivery, repeat_of))
+        self.ask(Turn::Shares, false, move |db| documents::start_delivery(db, &delivery, repeat_of))
     }
 
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError> {
@@ -186,7 +193,7 @@ impl Commit for Sqlite {
     }
 
     fn commit(&self, chunk: Chunk) -> Pending {
-        let (sender, answer) = channel();
+        let (sender, answer) = sync_channel(1);
         let refused = sender.clone();
         let (rows, document) = (chunk.rows.len(), chunk.document);
         let step = move |db: &mut Database<'_>| -> Done {
@@ -205,14 +212,12 @@ impl Commit for Sqlite {
             }
         });
         let work = Work { step: Box::new(step), refuse, turn: Turn::Shares, durable: true, rows, document };
-        // When the writer has ended the answer's other end is dropped with the work, which says so.
-        let _ = self.0.queue.send(Command::Work(work));
-        Pending::new(answer)
+        self.hand_over(work, answer)
     }
 
-    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Result<DeliverySummary, StoreError> {
+    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Pending<DeliverySummary> {
         let end = end.clone();
-        self.call(true, move |db| documents::finish_delivery(db, id, &end))
+        self.ask(Turn::Shares, true, move |db| documents::finish_delivery(db, id, &end))
     }
 
     fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError> {
@@ -227,12 +232,12 @@ impl Commit for Sqlite {
 
     fn begin_switch(&self, withdrawn: &[DeliveryId]) -> Result<(), StoreError> {
         let withdrawn = withdrawn.to_vec();
-        self.turn(Turn::Opens, true, move |db| switch::begin(db, &withdrawn))
+        self.ask(Turn::Opens, true, move |db| switch::begin(db, &withdrawn)).wait()
     }
 
     fn end_switch(&self, keep: bool, rows: u32) -> Result<Switched, StoreError> {
         let turn = if keep { Turn::Keeps } else { Turn::TakesBack };
-        self.turn(turn, true, move |db| switch::end(db, rows))
+        self.ask(turn, true, move |db| switch::end(db, rows)).wait()
     }
 
     fn retry(&self, rows: Retry) -> Result<Committed, StoreError> {
@@ -251,6 +256,8 @@ fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions 
         .busy_timeout(Duration::from_secs(10))
         // KiB; keys grow at their end, so that more does not help.
         .pragma("cache_size", "-16384")
+        // What a savepoint keeps of the pages that a step changes: a file for it costs more than the step.
+        .pragma("temp_store", "MEMORY")
         // Pages, 64 MiB: the writer's own checkpoint, should the other connection not keep up.
         .pragma("wal_autocheckpoint", "4096")
         .pragma("journal_size_limit", "67108864")

@@ -87,7 +87,7 @@ impl<D: Derive + 'static> Bench<D> {
             pinned_format: None,
             time_zone: None,
         };
-        self.store.start_delivery(&start, None)?;
+        self.store.start_delivery(&start, None).wait()?;
         Ok(id)
     }
 
@@ -134,7 +134,7 @@ impl<D: Derive + 'static> Bench<D> {
         let outcomes =
             pending.into_iter().map(|pending| outcome(&pending.wait().expect("the chunk commits"))).collect();
         let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
-        let summary = self.store.finish_delivery(delivery, &end).expect("a delivery");
+        let summary = self.store.finish_delivery(delivery, &end).wait().expect("a delivery");
         assert!(summary.counts.adds_up() && summary.counts.rows_read == last as u64);
         outcomes
     }
@@ -363,12 +363,12 @@ fn a_document_is_repeated_only_if_the_earlier_one_ended_well_here() -> Result<()
     let second = bench.repeated(later, "me", repeat)?;
     assert!(!second.done, "the earlier delivery has not ended");
     let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
-    assert_eq!(bench.store.finish_delivery(earlier, &end)?.state, DeliveryState::Done);
+    assert_eq!(bench.store.finish_delivery(earlier, &end).wait()?.state, DeliveryState::Done);
     let opened = bench.repeated(later, "me", repeat)?;
     assert_eq!(opened, Opened { done: true, ..second });
     let late = bench.store.commit(chunk(second.document, 1, calls(&bench, 2..3), true)).wait();
     assert_eq!(late, Err(StoreError::FenceLost), "it takes no rows");
-    let summary = bench.store.finish_delivery(later, &end)?;
+    let summary = bench.store.finish_delivery(later, &end).wait()?;
     assert_eq!((summary.state, summary.counts.rows_read), (DeliveryState::Repeated, 0));
 
     let begun = bench.delivery("folder")?;
@@ -403,6 +403,42 @@ fn a_chunk_at_fault_is_taken_back_alone() -> Result<(), StoreError> {
     assert!(broken(&trapped));
     let documents = bench.look("SELECT next_row, stored FROM document ORDER BY id", 2);
     assert_eq!(documents, [["4", "3"], ["1", "0"]]);
+    let shared = bench.look("SELECT count(*), count(DISTINCT stored_at) FROM cdr", 2);
+    assert_eq!(shared, [["3", "1"]], "one transaction");
+    Ok(())
+}
+
+#[test]
+fn a_delivery_may_be_ended_before_its_last_chunk_is_answered_but_not_before_it_is_sent()
+-> Result<(), StoreError> {
+    let mut bench = Bench::new();
+    let delivery = bench.delivery("folder")?;
+    let document = bench.document(delivery, "me")?.document;
+    let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
+    let early = bench.store.finish_delivery(delivery, &end).wait();
+    assert_eq!(early.map(|summary| summary.state), Err(StoreError::FenceLost));
+    let chunk = bench.store.commit(chunk(document, 1, calls(&bench, 0..2), true));
+    let ended = bench.store.finish_delivery(delivery, &end);
+    assert_eq!(chunk.wait()?.counts.stored, 2);
+    assert_eq!(ended.wait()?.counts.stored, 2);
+    Ok(())
+}
+
+#[test]
+fn work_that_nobody_waits_for_shares_a_transaction_with_what_follows() -> Result<(), StoreError> {
+    let mut bench = Bench::new();
+    let mut documents = Vec::new();
+    for _ in 0..3 {
+        let delivery = bench.delivery("folder")?;
+        documents.push(bench.document(delivery, "me")?.document);
+    }
+    let mut chunks = hold(&bench, |store| {
+        let chunk = |(document, call)| store.commit(chunk(document, 1, calls(&bench, call..call + 1), true));
+        documents.into_iter().zip(0..).map(chunk).collect::<Vec<_>>()
+    });
+    // Only the last one is waited for.
+    let last = chunks.pop().expect("three were sent");
+    assert_eq!(last.wait()?.counts.stored, 1);
     let shared = bench.look("SELECT count(*), count(DISTINCT stored_at) FROM cdr", 2);
     assert_eq!(shared, [["3", "1"]], "one transaction");
     Ok(())
@@ -471,7 +507,7 @@ fn a_new_run_supersedes_the_old_and_counts_alone() -> Result<(), StoreError> {
     assert_eq!(late, Err(StoreError::FenceLost));
     bench.store.commit(chunk(new.document, 1, calls(&bench, 0..3), true)).wait()?;
     let end = DeliveryEnd { state: None, content_hash: None, bytes: 7 };
-    let summary = bench.store.finish_delivery(delivery, &end)?;
+    let summary = bench.store.finish_delivery(delivery, &end).wait()?;
     assert_eq!((summary.counts.rows_read, summary.counts.stored, summary.counts.duplicate), (3, 1, 2));
     assert_eq!(summary.state, DeliveryState::Done);
     assert_eq!(bench.document(delivery, "me")?.document, new.document);
@@ -500,7 +536,7 @@ fn every_row_ends_in_one_outcome_and_a_document_may_be_rejected_whole() -> Resul
     assert!(counts.adds_up());
     assert_eq!((counts.rows_read, counts.stored, counts.skipped, counts.rejected), (3, 1, 1, 1));
     let end = DeliveryEnd { state: None, content_hash: Some([7; 32]), bytes: 7 };
-    assert_eq!(bench.store.finish_delivery(delivery, &end)?.state, DeliveryState::DoneWithRejects);
+    assert_eq!(bench.store.finish_delivery(delivery, &end).wait()?.state, DeliveryState::DoneWithRejects);
 
     let delivery = bench.delivery("folder")?;
     let document = bench.document(delivery, "me")?.document;
@@ -508,7 +544,7 @@ fn every_row_ends_in_one_outcome_and_a_document_may_be_rejected_whole() -> Resul
     whole.rows.push(rejection(0));
     whole.end = Some(DocumentEnd { rejected: true, content_hash: None });
     assert_eq!(bench.store.commit(whole).wait()?.counts.rows_read, 0);
-    let summary = bench.store.finish_delivery(delivery, &end)?;
+    let summary = bench.store.finish_delivery(delivery, &end).wait()?;
     assert_eq!((summary.state, summary.rejected_documents), (DeliveryState::Rejected, 1));
     assert!(bench.document(delivery, "me")?.done);
     let kept = bench.look("SELECT row_number, length(verbatim), reason FROM rejected ORDER BY id", 3);

@@ -3,10 +3,11 @@
 //! Must answer only after the commit (work that says so may be answered before: see [`Work::durable`]), and must answer
 //! everything that shared a transaction when it fails.
 
+use super::batch::Batch;
 use super::checkpoint::Checkpointer;
 use super::database::{Database, Fault};
 use super::documents::{self, Tally};
-use super::insert::{self, Outcome};
+use super::insert::Outcome;
 use crate::crash_point;
 use crate::store::{Chunk, ChunkRow, Committed, StoreError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Rows after which a transaction commits although more work waits: the write-ahead log stays small.
 const MOST_ROWS: usize = 50_000;
 
-/// How long work of one document may wait for the rows of another.
+/// How long a transaction that nobody waits for stays open for more work.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Rows from which on the planner is told about the table, so that it can skip-scan the day-led indexes.
@@ -64,6 +65,8 @@ pub enum Turn {
 pub enum Command {
     /// Work.
     Work(Work),
+    /// Somebody waits for what was done so far.
+    Hurry,
     /// Finish what waits and end.
     Close,
 }
@@ -76,7 +79,9 @@ pub struct Writer<'c> {
     waiting: Vec<Answer>,
     begun: Option<Instant>,
     rows: usize,
+    /// Whose work the transaction holds.
     document: i64,
+    /// It holds work of others too.
     mixed: bool,
     /// A switch is under way: nothing commits until it ends.
     switch: bool,
@@ -109,9 +114,11 @@ impl<'c> Writer<'c> {
         while let Some(command) = self.take(queue) {
             match command {
                 Command::Work(work) => self.perform(work),
+                Command::Hurry if self.switch => {}
+                Command::Hurry => self.commit(),
                 Command::Close => break,
             }
-            if !self.switch && (self.rows >= MOST_ROWS || (self.mixed && self.overdue())) {
+            if !self.switch && self.rows >= MOST_ROWS {
                 self.commit();
             }
         }
@@ -133,11 +140,10 @@ impl<'c> Writer<'c> {
                 Err(TryRecvError::Disconnected) => return None,
                 Err(TryRecvError::Empty) => {}
             }
-            // Nobody waits for what was done so far: more is likely to follow at once, and to share the flush.
+            // While nobody waits for what was done so far, more is likely to follow at once, and to share the flush.
             let patience = match self.begun {
                 _ if self.switch => OPTIMIZE_EVERY,
-                Some(begun) if self.waiting.is_empty() => PATIENCE.saturating_sub(begun.elapsed()),
-                Some(_) => Duration::ZERO,
+                Some(begun) => PATIENCE.saturating_sub(begun.elapsed()),
                 None => OPTIMIZE_EVERY,
             };
             if patience > Duration::ZERO {
@@ -152,10 +158,6 @@ impl<'c> Writer<'c> {
                 self.maintain();
             }
         }
-    }
-
-    fn overdue(&self) -> bool {
-        self.begun.is_some_and(|begun| begun.elapsed() >= PATIENCE)
     }
 
     fn perform(&mut self, work: Work) {
@@ -180,12 +182,16 @@ impl<'c> Writer<'c> {
             self.document = work.document;
         }
         self.mixed |= self.document != work.document;
+        // A savepoint copies each page that the step changes. Where all is of one document there is nobody to protect:
+        // it fails as a whole and is read again from its last commit.
+        let alone = !self.mixed && self.document != 0;
         let (rows, durable) = (work.rows, work.durable);
-        let (result, answer) = match self.db.step() {
+        let begun = if alone { Ok(()) } else { self.db.step() };
+        let (result, answer) = match begun {
             Ok(()) => (work.step)(&mut self.db),
             Err(fault) => (Err(fault), work.refuse),
         };
-        match result.and_then(|()| self.db.keep()) {
+        match result.and_then(|()| if alone { Ok(()) } else { self.db.keep() }) {
             Ok(()) => {
                 self.rows += rows;
                 self.switch = turn == Turn::Opens || (self.switch && !ends);
@@ -203,15 +209,15 @@ impl<'c> Writer<'c> {
             }
             Err(fault) => {
                 self.switch &= !ends;
-                self.take_back(&fault, answer);
+                self.take_back(&fault, answer, alone);
             }
         }
     }
 
     /// Takes a failed step back: alone if it alone is at fault, else with the whole transaction.
-    fn take_back(&mut self, fault: &Fault, answer: Answer) {
+    fn take_back(&mut self, fault: &Fault, answer: Answer, alone: bool) {
         let error = fault.for_caller(&self.path);
-        let whole = matches!(error, StoreError::Transient { .. }) || self.db.switch().is_some();
+        let whole = alone || matches!(error, StoreError::Transient { .. }) || self.db.switch().is_some();
         if whole || self.db.connection().autocommit() || self.db.roll_back(true).is_err() {
             self.abort(&error);
         }
@@ -274,34 +280,26 @@ pub fn store_chunk(db: &mut Database<'_>, chunk: &Chunk) -> Result<Committed, Fa
     documents::fence(db, chunk)?;
     let reading = documents::reading(db, chunk.document)?;
     let mut tally = Tally::default();
+    let mut batch = Batch::new(&reading);
     for (place, row) in chunk.rows.iter().enumerate() {
         if place == chunk.rows.len() / 2 {
             crash_point::reached("commit-inside");
         }
-        let counts = &mut tally.counts;
         match row {
             ChunkRow::Leg(row) => {
-                match insert::store(db, &reading, row, &mut tally.changes)? {
-                    Outcome::Stored => counts.stored += 1,
-                    Outcome::Duplicate => counts.duplicate += 1,
-                    Outcome::Amended => counts.amended += 1,
-                    Outcome::Skipped => counts.skipped += 1,
-                }
-                counts.rows_read += 1;
+                batch.add(db, row, &mut tally)?;
                 tally.span(row.leg.cdr.started_at);
             }
-            ChunkRow::Skipped(_) => {
-                counts.skipped += 1;
-                counts.rows_read += 1;
-            }
+            ChunkRow::Skipped(_) => tally.note(Outcome::Skipped),
             ChunkRow::Rejected(rejection) => {
                 documents::reject(db, chunk.document, rejection)?;
                 let row = u64::from(rejection.position.row > 0);
-                counts.rejected += row;
-                counts.rows_read += row;
+                tally.counts.rejected += row;
+                tally.counts.rows_read += row;
             }
         }
     }
+    batch.flush(db, &mut tally)?;
     documents::count(db, chunk.document, &tally, chunk.end.as_ref())?;
     Ok(Committed {
         counts: tally.counts,

@@ -155,7 +155,7 @@ fn a_rejection_gets_another_outcome_once_and_only_in_the_latest_run() -> Result<
     let open = |bench: &Bench| bench.query().rejected_documents(&wish).expect("the query runs");
     assert!(open(&bench).is_empty(), "its delivery has not ended");
     let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
-    bench.store.finish_delivery(delivery, &end)?;
+    bench.store.finish_delivery(delivery, &end).wait()?;
     let found = open(&bench).remove(0);
     let rejections: Vec<i64> = found.rejections.iter().map(|rejection| rejection.id).collect();
     let third = OpenRejection { id: rejections[2], row: 4, offset: 400, chosen: true };
