@@ -211,7 +211,7 @@ impl<'a> Json<'a> {
     /// would be escaped.
     fn name_follows(&mut self) -> Result<bool> {
         const NAME_WITHIN: u64 = 256;
-        while self.window.end() < self.at + NAME_WITHIN * self.unit && self.window.more(self.at)? {}
+        while self.window.end() < self.at + NAME_WITHIN * self.unit && self.load(self.at)? {}
         let units = (1..NAME_WITHIN).map_while(|place| self.unit_at(self.at + place * self.unit));
         let mut rest = units.skip_while(u8::is_ascii_whitespace);
         let named = rest.next() == Some(b'"') && !matches!(rest.next(), None | Some(b'"' | b'\\'));

@@ -337,7 +337,7 @@ impl<'a> Xml<'a> {
     /// Whether a tag opens where reading stands that has attributes, or behind which another opens.
     fn holds_elements(&mut self) -> Result<bool> {
         const WITHIN: u64 = 4096;
-        while self.window.end() < self.at + WITHIN && self.window.more(self.at)? {}
+        while self.window.end() < self.at + WITHIN && self.load(self.at)? {}
         let ahead = self.window.from(self.at);
         let ahead = &ahead[..ahead.len().min(4096)];
         let Some(tag) = memchr::memchr(b'>', ahead).filter(|_| is_name(ahead, 1)) else { return Ok(false) };
