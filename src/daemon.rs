@@ -4,13 +4,14 @@ mod locks;
 
 pub use locks::{LockError, Locks};
 
-use crate::config::{Config, OriginConfig, SourceKind, ZoneWish};
+use crate::config::{Config, FolderConfig, OriginConfig, SourceConfig, SourceKind, ZoneWish};
 use crate::intake::{Intake, IntakeError, Recovered, SourceHealth};
 use crate::normalise::Engine;
 use crate::pipeline::{Parts, Pipeline};
 use crate::record::delivery::DeliveryId;
 use crate::record::origin::Origin;
 use crate::record::port::Derive;
+use crate::sources::folder::append::{self, Follower};
 use crate::sources::folder::{self, Folder};
 use crate::store::query::{Query as _, QueryError, StoredOrigin};
 use crate::store::sqlite::Sqlite;
@@ -268,6 +269,15 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     let mut wakers = Vec::new();
     for source in &config.sources {
         let SourceKind::Folder(folder) = &source.kind;
+        let (waker, wake) = std::sync::mpsc::channel();
+        wakers.push(waker);
+        let name = format!("source {}", source.name);
+        let (stop, intake) = (stop.clone(), works.intake.clone());
+        if !folder.append.is_empty() {
+            let follower = Follower::new(followed(config, source, folder), intake);
+            threads.push((name.clone(), spawn(&name, move || follower.run(stop, wake))?));
+            continue;
+        }
         let settings = folder::Config {
             name: source.name.clone(),
             origin: source.origin.clone(),
@@ -283,10 +293,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
         // For the very first start. A folder that goes missing later is the source's to report, and a disk that is not
         // mounted shows as a folder whose parent is missing too.
         let _ = std::fs::create_dir(&folder.path);
-        let (waker, wake) = std::sync::mpsc::channel();
-        wakers.push(waker);
-        let (folder, stop) = (Folder::new(settings, works.intake.clone()), stop.clone());
-        let name = format!("source {}", source.name);
+        let folder = Folder::new(settings, intake);
         threads.push((name.clone(), spawn(&name, move || folder.run(stop, wake))?));
     }
     let Works { intake, store, pipeline, _locks, _runtime, .. } = works;
@@ -326,6 +333,19 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     match ended {
         Some(thread) => Err(DaemonError::ThreadEnded(thread)),
         None => Ok(()),
+    }
+}
+
+fn followed(config: &Config, source: &SourceConfig, folder: &FolderConfig) -> append::Config {
+    append::Config {
+        name: source.name.clone(),
+        origin: source.origin.clone(),
+        path: folder.path.clone(),
+        files: folder.append.clone(),
+        settle: folder.settle,
+        rescan: folder.rescan,
+        pinned_format: source.pinned_format.clone(),
+        reading: config.reading(source, &format_versions()),
     }
 }
 

@@ -100,6 +100,17 @@ pub enum PipelineError {
         /// Origin.
         origin: String,
     },
+    /// The program no longer has the format of a delivery that is read on.
+    #[error(
+        "delivery {delivery} was begun as {format}, which this version no longer reads; start a version that does until \
+         its file is rotated"
+    )]
+    FormatGone {
+        /// Delivery.
+        delivery: String,
+        /// Format.
+        format: String,
+    },
     /// The process is stopping; the rest is read after the next start.
     #[error("stopping")]
     Stopping,
@@ -114,7 +125,7 @@ impl PipelineError {
             Self::Body { .. } | Self::Scratch { .. } | Self::StillWritten { .. } | Self::Stopping => {
                 Actor::Transient
             }
-            Self::OriginGone { .. } => Actor::Broken,
+            Self::OriginGone { .. } | Self::FormatGone { .. } => Actor::Broken,
         }
     }
 
@@ -123,7 +134,7 @@ impl PipelineError {
         match self {
             Self::Intake(error) => error.is_of_one(),
             Self::Body { cause, .. } => !is_full(cause),
-            Self::StillWritten { .. } | Self::OriginGone { .. } => true,
+            Self::StillWritten { .. } | Self::OriginGone { .. } | Self::FormatGone { .. } => true,
             Self::Store(_) | Self::Scratch { .. } | Self::Stopping => false,
         }
     }
@@ -234,6 +245,12 @@ impl Pipeline {
         if self.parts.store.start_delivery(&start_of(spooled), claimed.repeat_of)? {
             return self.end_repeated(spooled);
         }
+        if let Some(growth) = spooled.growth {
+            return match document::read_generation(self, spooled, growth, stop)? {
+                Some(read) => self.end(spooled, read),
+                None => self.rest(spooled),
+            };
+        }
         for _ in 0..RUNS_WHILE_CHANGING {
             if let Some(read) = body::read(self, spooled, stop)? {
                 return self.end(spooled, read);
@@ -260,12 +277,24 @@ impl Pipeline {
         Ok(ended(&summary))
     }
 
+    /// Everything that came so far is stored; the delivery goes on when more comes.
+    fn rest(&self, spooled: &Spooled) -> Result<Ended, PipelineError> {
+        let end =
+            DeliveryEnd { state: Some(DeliveryState::Growing), content_hash: None, bytes: spooled.bytes };
+        let summary = self.parts.store.finish_delivery(spooled.id, &end)?;
+        crate::crash_point::reached("grow-stored");
+        self.parts.intake.rest_growing(spooled.id, spooled.bytes)?;
+        Ok(ended(&summary))
+    }
+
     fn end(&self, spooled: &Spooled, read: body::BodyRead) -> Result<Ended, PipelineError> {
         crate::crash_point::reached("documents-done");
         let end = DeliveryEnd { state: None, content_hash: Some(read.content_hash), bytes: read.bytes };
         let summary = self.parts.store.finish_delivery(spooled.id, &end)?;
         crate::crash_point::reached("delivery-finished");
-        let clean = summary.counts.rejected == 0 && summary.rejected_documents == 0;
+        // Equal bytes of a stream are other calls.
+        let stream = spooled.growth.is_some();
+        let clean = !stream && summary.counts.rejected == 0 && summary.rejected_documents == 0;
         let retirement = Retirement {
             original: Some(read.original),
             content_hash: Some(read.content_hash),

@@ -92,6 +92,24 @@ impl<'a, 'f> Stanza<'a, 'f> {
         Some(spotted)
     }
 
+    /// A list of texts.
+    pub fn texts(&mut self, key: &str) -> Option<Spotted<Vec<String>>> {
+        let value = self.get(key)?;
+        let text = |entry: &Spanned<DeValue<'_>>| match entry.get_ref() {
+            DeValue::String(text) => Some(text.clone().into_owned()),
+            _ => None,
+        };
+        let texts: Option<Vec<String>> = match value.get_ref() {
+            DeValue::Array(entries) => entries.iter().map(text).collect(),
+            _ => None,
+        };
+        let Some(texts) = texts else {
+            self.wrong_type(key, value, "a list of texts in quotes", "[\"...\"]");
+            return None;
+        };
+        Some(self.spot(key, value, texts))
+    }
+
     /// A path, relative to `base`.
     pub fn path(&mut self, key: &str, base: &Path) -> Option<Spotted<PathBuf>> {
         let text = self.text(key)?;
@@ -205,8 +223,8 @@ impl<'a, 'f> Stanza<'a, 'f> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        let written =
-            if example.starts_with('[') { example.to_owned() } else { format!("{key} = {example}") };
+        let header = example.starts_with('[') && !example.contains('"');
+        let written = if header { example.to_owned() } else { format!("{key} = {example}") };
         let fault = self.spot(key, value, ()).fault(format!("must be {wanted}, not {is}; write {written}"));
         self.faults.push(fault);
     }

@@ -17,6 +17,7 @@ use crate::record::outcome::{Reason, Rejection, Skip};
 use crate::record::raw::{Position, RawRecord};
 use std::io::Read;
 use syntax::delimited::Delimited;
+use syntax::encoding;
 
 pub use recognise::{Opinion, Recognition, recognise};
 
@@ -74,6 +75,11 @@ pub trait Format: Sync + Send {
     fn card(&self) -> &'static Card;
     /// Whether the document is written in it.
     fn recognise(&self, head: &Head<'_>) -> Verdict;
+    /// Whether each row is a line, or a few, of its own, so that a file can be read on from any of them (with the lines
+    /// before its first row in front, which may name the columns).
+    fn is_lines(&self, dialect: &Dialect) -> bool {
+        dialect.separator.is_some() && encoding::unit(dialect.encoding) == 1
+    }
     /// A reader of the document's rows.
     fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a>;
 }

@@ -136,6 +136,22 @@ fn read_plain(
     Ok(if step == Step::Changed { None } else { sealed.into_inner() })
 }
 
+/// Archives a body that was read piece by piece while it grew.
+pub(super) fn archive(pipeline: &Pipeline, spooled: &Spooled) -> Result<BodyRead, PipelineError> {
+    let failed = |cause| PipelineError::Body { delivery: spooled.id.to_string(), cause };
+    let intake = &pipeline.parts.intake;
+    let mut copy = Copy::new(intake.original(spooled.id)?, pipeline.progress.clone());
+    let mut body = intake.open_original(spooled.id)?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = body.read(&mut buffer).map_err(failed)?;
+        if read == 0 {
+            return copy.seal();
+        }
+        copy.take(&buffer[..read]).map_err(failed)?;
+    }
+}
+
 /// Whether the file still is what it was when reading began.
 fn unchanged_since(context: &Context<'_>) -> Result<bool, PipelineError> {
     let SpooledBody::File { claimed: true, .. } = context.spooled.body else { return Ok(true) };

@@ -3,6 +3,10 @@
 //! The whole document is always read from its start, because copies are counted over all its rows and archives cannot
 //! be entered in the middle; rows below the store's `next_row` are read and dropped.
 
+mod generation;
+
+pub(super) use generation::read as read_generation;
+
 use super::body::{ScratchFolder, read_up_to};
 use super::{Pipeline, PipelineError, journal};
 use crate::dedup::Identifier;
@@ -14,7 +18,7 @@ use crate::record::document::ZoneRule;
 use crate::record::outcome::{Rejection, VERBATIM_CAP};
 use crate::record::port::Derive;
 use crate::record::raw::Position;
-use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Opened, Pending, Repeat, StoreError};
+use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Grown, Opened, Pending, Repeat, StoreError};
 use crate::unpack;
 use std::collections::VecDeque;
 use std::io::{Cursor, Read};
@@ -173,6 +177,7 @@ fn reject_after(
             next_row: opened.next_row,
             rows: vec![ChunkRow::Rejected(Box::new(rejection))],
             end: Some(DocumentEnd { rejected: true, content_hash }),
+            grown: None,
         };
         context.pipeline.parts.store.commit(chunk).wait()?;
     }
@@ -190,6 +195,14 @@ fn open(context: &Context<'_>, start: &DocumentStart) -> Result<Opened, StoreErr
     store.open_document(start)
 }
 
+/// The origin's part of the identity.
+fn origin_key<'p>(context: &Context<'p>) -> Result<&'p str, PipelineError> {
+    let origin = &context.spooled.origin;
+    context.pipeline.parts.origin_keys.get(origin).map(String::as_str).ok_or_else(|| {
+        PipelineError::OriginGone { delivery: context.spooled.id.to_string(), origin: origin.clone() }
+    })
+}
+
 /// Turns rows into chunks and keeps a few on their way to the writer.
 struct Committer<'c, 'p> {
     context: &'c Context<'p>,
@@ -204,32 +217,33 @@ struct Committer<'c, 'p> {
     in_flight: VecDeque<Pending>,
     /// Source bytes of `rows`.
     bytes: usize,
+    /// Where the last row begins, in a document that grows.
+    at: Option<u64>,
     /// When a line about this document was last said.
     said: Instant,
 }
 
 impl<'c, 'p> Committer<'c, 'p> {
     fn new(context: &'c Context<'p>, opened: Opened) -> Result<Self, PipelineError> {
-        let origin = &context.spooled.origin;
-        let Some(key) = context.pipeline.parts.origin_keys.get(origin) else {
-            return Err(PipelineError::OriginGone {
-                delivery: context.spooled.id.to_string(),
-                origin: origin.clone(),
-            });
-        };
         let scratch = ScratchFolder(context.pipeline.parts.scratch.clone());
-        Ok(Self {
+        let identifier = Identifier::new(origin_key(context)?, Some(Box::new(scratch)));
+        Ok(Self::with(context, opened, identifier))
+    }
+
+    fn with(context: &'c Context<'p>, opened: Opened, identifier: Identifier) -> Self {
+        Self {
             context,
             opened,
-            identifier: Identifier::new(key, Some(Box::new(scratch))),
+            identifier,
             clock: ClockWatch::new(),
             rows: Vec::with_capacity(CHUNK_ROWS),
             bytes: 0,
+            at: None,
             said: Instant::now(),
             handed: opened.next_row,
             next_row: 1,
             in_flight: VecDeque::new(),
-        })
+        }
     }
 
     /// Reads all rows. Gives the rejection of the rest when the envelope broke off under the reader.
@@ -315,6 +329,9 @@ impl<'c, 'p> Committer<'c, 'p> {
             next_row: self.next_row.max(self.handed),
             rows: std::mem::replace(&mut self.rows, Vec::with_capacity(CHUNK_ROWS)),
             end,
+            grown: self
+                .at
+                .map(|resume_offset| Grown { resume_offset, copies: self.identifier.take_counted() }),
         };
         self.bytes = 0;
         self.handed = chunk.next_row;

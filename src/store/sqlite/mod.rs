@@ -10,6 +10,7 @@ mod columns;
 mod database;
 mod documents;
 mod group;
+mod growing;
 mod insert;
 pub mod query;
 mod raw;
@@ -21,8 +22,8 @@ mod tests;
 mod writer;
 
 use super::{
-    Chunk, Commit, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened, OriginRow,
-    OriginStart, Pending, StoreError,
+    Chunk, Commit, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened, OpenedGrowing,
+    OriginRow, OriginStart, Pending, StoreError,
 };
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::port::Derive;
@@ -163,6 +164,16 @@ impl Commit for Sqlite {
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError> {
         let document = document.clone();
         self.call(false, move |db| documents::open(db, &document))
+    }
+
+    fn open_growing(
+        &self,
+        delivery: DeliveryId,
+        claim: &str,
+        continues: Option<DeliveryId>,
+    ) -> Result<Option<OpenedGrowing>, StoreError> {
+        let claim = claim.to_owned();
+        self.call(false, move |db| growing::open(db, delivery, &claim, continues))
     }
 
     fn restart_document(&self, document: i64, claim: &str) -> Result<Opened, StoreError> {
