@@ -129,6 +129,13 @@ impl Generation<'_, '_> {
                 return Ok(None);
             }
         };
+        // A header alone does not tell how dates are written.
+        let undecided = head.len() < HEAD && !self.growth.ended;
+        let first =
+            first_record(&head, format, &dialect).map_err(|cause| body_failed(self.context, cause))?;
+        if undecided && first.is_none() {
+            return Ok(None);
+        }
         if let Some(zone) = &spooled.time_zone {
             dialect.zone = ZoneRule::Named(zone.clone());
         }
@@ -246,6 +253,23 @@ struct Seam {
     dropped: u64,
 }
 
+/// How many rows stand before the first record, and where it begins.
+fn first_record(
+    head: &[u8],
+    format: &'static dyn Format,
+    dialect: &Dialect,
+) -> std::io::Result<Option<(u64, u64)>> {
+    let mut rows = format.open(dialect, Box::new(head));
+    let mut before = 0;
+    while let Some(row) = rows.next_row()? {
+        if let Row::Record(record) = row {
+            return Ok(Some((before, record.position.offset)));
+        }
+        before += 1;
+    }
+    Ok(None)
+}
+
 impl Seam {
     fn find(
         opened: &OpenedGrowing,
@@ -255,20 +279,12 @@ impl Seam {
     ) -> std::io::Result<Self> {
         let committed = opened.opened.next_row - 1;
         let whole = Self { front: 0, from: 0, dropped: committed };
-        let mut rows = format.open(dialect, Box::new(head));
-        let mut before = 0;
-        while let Some(row) = rows.next_row()? {
-            let Row::Record(record) = row else {
-                before += 1;
-                continue;
-            };
-            let front = record.position.offset;
-            if committed == 0 || opened.resume_offset <= front {
-                break;
+        match first_record(head, format, dialect)? {
+            Some((before, front)) if committed > 0 && opened.resume_offset > front => {
+                Ok(Self { front, from: opened.resume_offset, dropped: before + 1 })
             }
-            return Ok(Self { front, from: opened.resume_offset, dropped: before + 1 });
+            _ => Ok(whole),
         }
-        Ok(whole)
     }
 
     /// Where a row lies in the document, not in what is read of it.
