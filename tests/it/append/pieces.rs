@@ -110,7 +110,7 @@ fn a_long_file_is_read_on_and_not_again() {
     bench.look();
     assert_eq!(bench.deliveries(), ["growing|9003|9003|0|0"]);
     let last = super::rows(0..9002).len().to_string();
-    assert_eq!(bench.sql("SELECT max(byte_offset) FROM cdr"), [last.clone()]);
+    assert_eq!(bench.sql("SELECT max(byte_offset) FROM cdr"), std::slice::from_ref(&last));
     assert_eq!(bench.sql("SELECT resume_offset FROM document"), [last]);
     assert_eq!(bench.originals(), [super::rows(0..9003).into_bytes()]);
 }

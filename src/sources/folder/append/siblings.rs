@@ -33,7 +33,7 @@ pub(super) enum Turn {
 }
 
 /// A rotated file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sibling {
     pub path: PathBuf,
     pub name: OsString,
@@ -41,12 +41,18 @@ pub(super) struct Sibling {
     pub turn: Turn,
 }
 
-/// The rotated files of `followed`, oldest first, and how many are packed in a way that cannot be looked into.
+/// The rotated files of `followed`, oldest first, and how many are packed in a way that cannot be looked into. `None`
+/// while somebody renames them: a list that is made meanwhile may lack one.
 pub(super) fn list(
     folder: &Path,
     followed: &OsStr,
     others: &[OsString],
-) -> io::Result<(Vec<Sibling>, usize)> {
+) -> io::Result<Option<(Vec<Sibling>, usize)>> {
+    let first = list_once(folder, followed, others)?;
+    Ok((list_once(folder, followed, others)? == first).then_some(first))
+}
+
+fn list_once(folder: &Path, followed: &OsStr, others: &[OsString]) -> io::Result<(Vec<Sibling>, usize)> {
     let mut found: Vec<(Vec<u8>, Sibling)> = Vec::new();
     let mut closed = 0;
     for entry in std::fs::read_dir(folder)? {
@@ -253,6 +259,11 @@ impl Entered {
         }
     }
 
+    /// Whether it is this file, and not another that took its name.
+    pub fn is_of(&self, sibling: &Sibling) -> bool {
+        (self.state.device, self.state.inode) == (sibling.state.device, sibling.state.inode)
+    }
+
     /// Whether it is packed: such a file is whole when it could be unpacked.
     pub const fn is_packed(&self) -> bool {
         matches!(self.stream, Stream::Packed(_))
@@ -287,7 +298,8 @@ mod tests {
             std::fs::write(folder.path().join(name), name)?;
         }
         std::fs::write(folder.path().join("Master.csv.11.xz"), "")?;
-        let (siblings, closed) = list(folder.path(), OsStr::new("Master.csv"), &[])?;
+        let listed = list(folder.path(), OsStr::new("Master.csv"), &[])?;
+        let (siblings, closed) = listed.expect("nobody renames them");
         let names: Vec<_> = siblings.iter().map(|sibling| sibling.name.clone()).collect();
         assert_eq!(names, ["Master.csv.10.gz", "Master.csv.2", "Master.csv.1"]);
         assert_eq!(closed, 1);
