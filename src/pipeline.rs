@@ -53,6 +53,8 @@ pub struct Pipeline {
     clocks: Mutex<HashMap<String, String>>,
     /// What was said aloud about clocks: sources that disagree with each other must not take turns for ever.
     told: Mutex<HashSet<(String, String)>>,
+    /// Counters of the deliveries that grow, so that a new line does not cost reading them all.
+    streams: Mutex<HashMap<DeliveryId, document::Stream>>,
 }
 
 /// Why a delivery was left for later or for ever.
@@ -176,6 +178,7 @@ impl Pipeline {
             progress: Arc::new(Progress::default()),
             clocks: Mutex::default(),
             told: Mutex::default(),
+            streams: Mutex::default(),
         }
     }
 
@@ -192,6 +195,15 @@ impl Pipeline {
     fn told_first(&self, source: &str, fault: &str) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert((source.to_owned(), fault.to_owned()))
+    }
+
+    /// Takes the counters of a delivery that grows, if they are known.
+    fn take_stream(&self, id: DeliveryId) -> Option<document::Stream> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+
+    fn keep_stream(&self, id: DeliveryId, stream: document::Stream) {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).insert(id, stream);
     }
 
     /// Works until told to stop. Transient failures are tried again with a growing pause; a broken store is said

@@ -24,7 +24,8 @@ impl Intake {
         bookmark: impl FnOnce(DeliveryId) -> Bookmark,
     ) -> Result<DeliveryId, IntakeError> {
         let Body::Bytes(bytes) = &delivery.body else {
-            unreachable!("a followed file is read piece by piece into memory")
+            let piece = io::Error::other("a followed file comes in pieces, not as a file");
+            return Err(IntakeError::io("follow", Path::new(&delivery.name), piece));
         };
         let id = DeliveryId::new(delivery.received_at, ulid::Ulid::new().random());
         let path = self.spool_path(id);
@@ -119,11 +120,6 @@ impl Intake {
         crash_point::reached("grow-ended");
         self.announce_work();
         Ok(())
-    }
-
-    /// Whether more may follow of this delivery.
-    pub fn is_growing(&self, id: DeliveryId) -> Result<bool, IntakeError> {
-        Ok(self.find_receipt(id)?.is_some_and(|row| row.ended == Some(false)))
     }
 
     fn write_on(&self, path: &Path, offset: u64, bytes: &[u8]) -> Result<(), IntakeError> {

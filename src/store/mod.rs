@@ -37,6 +37,8 @@ pub trait Commit: Send + Sync {
         claim: &str,
         continues: Option<DeliveryId>,
     ) -> Result<Option<OpenedGrowing>, StoreError>;
+    /// How often rows that no id tells apart were seen in the last two days of the stream that a document belongs to.
+    fn copies(&self, document: i64) -> Result<Vec<([u8; 16], u32)>, StoreError>;
     /// Begins a new run of a document from row 1 (its file changed after it was claimed).
     fn restart_document(&self, document: i64, claim: &str) -> Result<Opened, StoreError>;
     /// Hands a chunk to the writer. Chunks of several documents may share a transaction; the answer comes after its
@@ -202,8 +204,6 @@ pub struct OpenedGrowing {
     pub read_as: Option<(String, Dialect)>,
     /// Offset at which the row before `next_row` begins.
     pub resume_offset: u64,
-    /// How often rows that no id tells apart were seen in the last two days.
-    pub copies: Vec<([u8; 16], u32)>,
 }
 
 /// What a chunk of a document that grows moves on beside its rows.

@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 /// Bytes searched for a line end at a time.
 const STEP: usize = 64 * 1024;
@@ -58,6 +59,17 @@ fn whole_lines(body: &File, length: u64) -> std::io::Result<u64> {
     Ok(0)
 }
 
+/// What is kept in memory between two looks at a document that grows. The store has it too.
+pub(in crate::pipeline) struct Stream {
+    identifier: Identifier,
+    /// The row that it identifies next.
+    next_row: u64,
+    loaded: Instant,
+}
+
+/// After this time the counters are taken from the store again, which forgets what is long ago.
+const FRESH: Duration = Duration::from_hours(1);
+
 /// One life of a followed file, as far as its bytes may be read.
 struct Generation<'c, 'p> {
     context: &'c Context<'p>,
@@ -70,11 +82,15 @@ impl Generation<'_, '_> {
     /// Stores what came.
     fn go_on(&mut self) -> Result<(), PipelineError> {
         let Some((opened, format)) = self.open()? else { return Ok(()) };
-        let mut committer = self.committer(&opened)?;
+        let (mut committer, loaded) = self.committer(&opened)?;
         self.read_rows(&mut committer, &opened, format)?;
         committer.hand_over_rest()?;
         committer.drain()?;
-        committer.report_clock()
+        committer.report_clock()?;
+        let (identifier, next_row) = (committer.identifier, committer.next_row);
+        let stream = Stream { identifier, next_row, loaded };
+        self.context.pipeline.keep_stream(self.context.spooled.id, stream);
+        Ok(())
     }
 
     /// Stores what is left, and makes the original.
@@ -82,7 +98,7 @@ impl Generation<'_, '_> {
         let opened = self.open()?;
         let committer = match &opened {
             Some((opened, format)) => {
-                let mut committer = self.committer(opened)?;
+                let (mut committer, _) = self.committer(opened)?;
                 self.read_rows(&mut committer, opened, *format)?;
                 Some(committer)
             }
@@ -178,17 +194,26 @@ impl Generation<'_, '_> {
         Ok(head)
     }
 
-    fn committer(&self, opened: &OpenedGrowing) -> Result<Committer<'_, '_>, PipelineError> {
-        let scratch = ScratchFolder(self.context.pipeline.parts.scratch.clone());
-        let identifier =
-            Identifier::going_on(origin_key(self.context)?, Some(Box::new(scratch)), opened.copies.clone());
-        let identifier = identifier.map_err(|cause| PipelineError::Scratch {
-            delivery: self.context.spooled.id.to_string(),
-            cause,
-        })?;
-        let mut committer = Committer::with(self.context, opened.opened, identifier);
-        committer.next_row = opened.opened.next_row;
-        Ok(committer)
+    fn committer(&self, opened: &OpenedGrowing) -> Result<(Committer<'_, '_>, Instant), PipelineError> {
+        let pipeline = self.context.pipeline;
+        let next_row = opened.opened.next_row;
+        let kept = pipeline.take_stream(self.context.spooled.id);
+        let kept = kept.filter(|kept| kept.next_row == next_row && kept.loaded.elapsed() < FRESH);
+        let stream = if let Some(stream) = kept {
+            stream
+        } else {
+            let scratch = ScratchFolder(pipeline.parts.scratch.clone());
+            let copies = pipeline.parts.store.copies(opened.opened.document)?;
+            let identifier = Identifier::going_on(origin_key(self.context)?, Some(Box::new(scratch)), copies);
+            let identifier = identifier.map_err(|cause| PipelineError::Scratch {
+                delivery: self.context.spooled.id.to_string(),
+                cause,
+            })?;
+            Stream { identifier, next_row, loaded: Instant::now() }
+        };
+        let mut committer = Committer::with(self.context, opened.opened, stream.identifier);
+        committer.next_row = next_row;
+        Ok((committer, stream.loaded))
     }
 
     fn read_rows(

@@ -163,6 +163,7 @@ impl Follower {
                 | Standing::Trouble(text) => words.push(text),
             }
         }
+        words.retain(|words| !words.is_empty());
         words.extend(polling);
         let bad = standings.iter().any(|s| matches!(s, Standing::Gone(_) | Standing::Trouble(_)));
         let health = if bad { SourceHealth::Retrying } else { SourceHealth::Ok };

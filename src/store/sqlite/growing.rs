@@ -20,22 +20,26 @@ pub fn open(
     let Some((opened, format, dialect, resume_offset)) = find(db, delivery)? else { return Ok(None) };
     let document = Value::Int(opened.document);
     db.run("UPDATE document SET claim = ?2 WHERE id = ?1", &[document, Value::Text(claim)])?;
-    let now = db.now();
     if opened.next_row == 1 {
         begin(db, opened.document, continues)?;
     }
-    let copies = db.all(
-        "SELECT row, count FROM copies WHERE document_id = ?1 AND seen_at >= datetime(?2, '-2 days')",
-        &[document, Value::Text(&now)],
-        |row| (row.hash(0), u32::try_from(row.int(1)).unwrap_or(u32::MAX)),
-    )?;
     let read_as = if format.is_empty() {
         None
     } else {
         let dialect = serde_json::from_str(&dialect).map_err(|error| Fault::Damaged(error.to_string()))?;
         Some((format, dialect))
     };
-    Ok(Some(OpenedGrowing { opened, read_as, resume_offset, copies }))
+    Ok(Some(OpenedGrowing { opened, read_as, resume_offset }))
+}
+
+/// How often rows that no id tells apart were seen in the last two days.
+pub fn copies(db: &mut Database<'_>, document: i64) -> Result<Vec<([u8; 16], u32)>, Fault> {
+    let now = db.now();
+    db.all(
+        "SELECT row, count FROM copies WHERE document_id = ?1 AND seen_at >= datetime(?2, '-2 days')",
+        &[Value::Int(document), Value::Text(&now)],
+        |row| (row.hash(0), u32::try_from(row.int(1)).unwrap_or(u32::MAX)),
+    )
 }
 
 fn find(db: &mut Database<'_>, delivery: DeliveryId) -> Result<Option<Found>, Fault> {

@@ -176,6 +176,10 @@ impl Commit for Sqlite {
         self.call(false, move |db| growing::open(db, delivery, &claim, continues))
     }
 
+    fn copies(&self, document: i64) -> Result<Vec<([u8; 16], u32)>, StoreError> {
+        self.call(false, move |db| growing::copies(db, document))
+    }
+
     fn restart_document(&self, document: i64, claim: &str) -> Result<Opened, StoreError> {
         let claim = claim.to_owned();
         self.call(false, move |db| documents::restart(db, document, &claim))

@@ -70,7 +70,7 @@ fn wherever_the_pieces_end_the_rows_are_those_of_the_whole_file() {
             seed ^= seed >> 7;
             seed ^= seed << 17;
             // Of a line or less, or of several.
-            let most = if seed & 64 == 0 { 40 } else { 700 };
+            let most = if seed & 64 == 0 { 40 } else { bytes.len() / 3 + 1 };
             let length = 1 + usize::try_from(seed >> 8 & 0xffff).unwrap_or(0) % most;
             let to = (from + length).min(bytes.len());
             cuts.push(to);
