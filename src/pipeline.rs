@@ -54,7 +54,7 @@ pub struct Pipeline {
     /// What was said aloud about clocks: sources that disagree with each other must not take turns for ever.
     told: Mutex<HashSet<(String, String)>>,
     /// Counters of the deliveries that grow, so that a new line does not cost reading them all.
-    streams: Mutex<HashMap<DeliveryId, document::Stream>>,
+    streams: Mutex<HashMap<DeliveryId, document::Kept>>,
 }
 
 /// Why a delivery was left for later or for ever.
@@ -198,11 +198,11 @@ impl Pipeline {
     }
 
     /// Takes the counters of a delivery that grows, if they are known.
-    fn take_stream(&self, id: DeliveryId) -> Option<document::Stream> {
+    fn take_stream(&self, id: DeliveryId) -> Option<document::Kept> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
     }
 
-    fn keep_stream(&self, id: DeliveryId, stream: document::Stream) {
+    fn keep_stream(&self, id: DeliveryId, stream: document::Kept) {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).insert(id, stream);
     }
 

@@ -5,7 +5,7 @@
 
 mod generation;
 
-pub(super) use generation::{Stream, read as read_generation};
+pub(super) use generation::{Kept, read as read_generation};
 
 use super::body::{ScratchFolder, read_up_to};
 use super::{Pipeline, PipelineError, journal};

@@ -6,6 +6,7 @@
 use super::{Committer, Context, HEAD, body_failed, origin_key, reject};
 use crate::dedup::Identifier;
 use crate::formats::{self, Format, Head, Row, RowReader};
+use crate::normalise::ClockWatch;
 use crate::pipeline::body::{self, BodyRead, ScratchFolder, read_up_to};
 use crate::pipeline::{Pipeline, PipelineError, journal};
 use crate::record::delivery::{Growth, Spooled, SpooledBody};
@@ -59,16 +60,24 @@ fn whole_lines(body: &File, length: u64) -> std::io::Result<u64> {
     Ok(0)
 }
 
-/// What is kept in memory between two looks at a document that grows. The store has it too.
+/// Counters and clock of a document that grows, kept in memory between two looks. The store has the counters too.
+pub(in crate::pipeline) type Kept = (Stream, Identifier, ClockWatch);
+
+/// How far they have come.
+#[derive(Debug, Clone, Copy)]
 pub(in crate::pipeline) struct Stream {
-    identifier: Identifier,
-    /// The row that it identifies next.
+    /// The row that is read next.
     next_row: u64,
+    /// The first row that the clock saw.
+    watched_from: u64,
+    /// When the counters were taken from the store.
     loaded: Instant,
 }
 
 /// After this time the counters are taken from the store again, which forgets what is long ago.
 const FRESH: Duration = Duration::from_hours(1);
+/// Rows from which the clock is judged: one call alone may have begun long before its leg.
+const CLOCK_ROWS: u64 = 20;
 
 /// One life of a followed file, as far as its bytes may be read.
 struct Generation<'c, 'p> {
@@ -82,14 +91,17 @@ impl Generation<'_, '_> {
     /// Stores what came.
     fn go_on(&mut self) -> Result<(), PipelineError> {
         let Some((opened, format)) = self.open()? else { return Ok(()) };
-        let (mut committer, loaded) = self.committer(&opened)?;
+        let (mut committer, since) = self.committer(&opened)?;
         self.read_rows(&mut committer, &opened, format)?;
         committer.hand_over_rest()?;
         committer.drain()?;
-        committer.report_clock()?;
-        let (identifier, next_row) = (committer.identifier, committer.next_row);
-        let stream = Stream { identifier, next_row, loaded };
-        self.context.pipeline.keep_stream(self.context.spooled.id, stream);
+        let mut stream = Stream { next_row: committer.next_row, ..since };
+        if stream.next_row - stream.watched_from >= CLOCK_ROWS {
+            committer.report_clock()?;
+            (committer.clock, stream.watched_from) = (ClockWatch::new(), stream.next_row);
+        }
+        let kept = (stream, committer.identifier, committer.clock);
+        self.context.pipeline.keep_stream(self.context.spooled.id, kept);
         Ok(())
     }
 
@@ -98,18 +110,20 @@ impl Generation<'_, '_> {
         let opened = self.open()?;
         let committer = match &opened {
             Some((opened, format)) => {
-                let (mut committer, _) = self.committer(opened)?;
+                let (mut committer, stream) = self.committer(opened)?;
                 self.read_rows(&mut committer, opened, *format)?;
-                Some(committer)
+                Some((committer, stream.watched_from))
             }
             None => None,
         };
         let read = body::archive(self.context.pipeline, self.context.spooled)?;
-        if let Some(mut committer) = committer {
+        if let Some((mut committer, watched_from)) = committer {
             let end = DocumentEnd { rejected: false, content_hash: Some(read.content_hash) };
             committer.hand_over(Some(end))?;
             committer.drain()?;
-            committer.report_clock()?;
+            if watched_from == 1 || committer.next_row - watched_from >= CLOCK_ROWS {
+                committer.report_clock()?;
+            }
         }
         Ok(read)
     }
@@ -194,26 +208,37 @@ impl Generation<'_, '_> {
         Ok(head)
     }
 
-    fn committer(&self, opened: &OpenedGrowing) -> Result<(Committer<'_, '_>, Instant), PipelineError> {
+    fn committer(&self, opened: &OpenedGrowing) -> Result<(Committer<'_, '_>, Stream), PipelineError> {
         let pipeline = self.context.pipeline;
         let next_row = opened.opened.next_row;
         let kept = pipeline.take_stream(self.context.spooled.id);
-        let kept = kept.filter(|kept| kept.next_row == next_row && kept.loaded.elapsed() < FRESH);
-        let stream = if let Some(stream) = kept {
-            stream
-        } else {
-            let scratch = ScratchFolder(pipeline.parts.scratch.clone());
-            let copies = pipeline.parts.store.copies(opened.opened.document)?;
-            let identifier = Identifier::going_on(origin_key(self.context)?, Some(Box::new(scratch)), copies);
-            let identifier = identifier.map_err(|cause| PipelineError::Scratch {
-                delivery: self.context.spooled.id.to_string(),
-                cause,
-            })?;
-            Stream { identifier, next_row, loaded: Instant::now() }
+        let (stream, identifier, clock) = match kept.filter(|(kept, ..)| kept.next_row == next_row) {
+            Some((stream, identifier, clock)) if stream.loaded.elapsed() < FRESH => {
+                (stream, Some(identifier), clock)
+            }
+            Some((stream, _, clock)) => (Stream { loaded: Instant::now(), ..stream }, None, clock),
+            None => {
+                let stream = Stream { next_row, watched_from: next_row, loaded: Instant::now() };
+                (stream, None, ClockWatch::new())
+            }
         };
-        let mut committer = Committer::with(self.context, opened.opened, stream.identifier);
-        committer.next_row = next_row;
-        Ok((committer, stream.loaded))
+        let identifier = match identifier {
+            Some(identifier) => identifier,
+            None => self.counted(opened)?,
+        };
+        let mut committer = Committer::with(self.context, opened.opened, identifier);
+        (committer.next_row, committer.clock) = (next_row, clock);
+        Ok((committer, stream))
+    }
+
+    /// The counters as the store has them.
+    fn counted(&self, opened: &OpenedGrowing) -> Result<Identifier, PipelineError> {
+        let parts = &self.context.pipeline.parts;
+        let scratch = ScratchFolder(parts.scratch.clone());
+        let copies = parts.store.copies(opened.opened.document)?;
+        let identifier = Identifier::going_on(origin_key(self.context)?, Some(Box::new(scratch)), copies);
+        identifier
+            .map_err(|cause| PipelineError::Scratch { delivery: self.context.spooled.id.to_string(), cause })
     }
 
     fn read_rows(

@@ -236,6 +236,31 @@ fn equal_lines_are_counted_on_across_looks_restarts_and_rotation() {
 }
 
 #[test]
+fn one_leg_that_began_long_after_its_call_says_nothing_about_the_clock() {
+    let mut bench = Bench::new();
+    bench.append(&rows(0..30));
+    bench.look();
+    let fault = "SELECT clock_fault FROM origin";
+    assert_eq!(bench.sql(fault), [""]);
+    // Its id is of eleven minutes before.
+    bench.append(&row(30).replace(&format!("{}.30", 1_741_593_630), &format!("{}.30", 1_741_592_970)));
+    bench.look();
+    assert_eq!(bench.sql(fault), [""]);
+    assert_eq!(bench.callees().len(), 31);
+    // Twenty of them do: here the clock was set wrong.
+    for call in 31..60 {
+        let (id, late) = (1_741_593_600 + call, 1_741_590_000 + call);
+        bench.append(&row(call).replace(&format!("{id}.{call}"), &format!("{late}.{call}")));
+        bench.look();
+    }
+    assert!(
+        bench.sql(fault)[0].contains("after the time in the PBX's own call ids"),
+        "{:?}",
+        bench.sql(fault)
+    );
+}
+
+#[test]
 fn a_copy_that_somebody_made_is_no_life_of_its_own() {
     let mut bench = Bench::new();
     bench.append(&rows(0..4));
