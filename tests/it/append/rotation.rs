@@ -69,6 +69,23 @@ fn a_new_line_is_a_row_and_a_half_one_is_none_yet() {
 }
 
 #[test]
+fn check_tells_what_is_followed_and_what_is_missing() {
+    let bench = Bench::new();
+    let said = || String::from_utf8_lossy(&bench.site.cdrd(&["check"]).stdout).into_owned();
+    assert!(said().contains("Master.csv is not there; it is followed when it comes"), "{}", said());
+    bench.append(&row(0));
+    assert!(said().contains("ok      source pbx-file: follows"), "{}", said());
+    fs::rename(bench.file("Master.csv"), bench.file("real")).expect("the folder is writable");
+    std::os::unix::fs::symlink(bench.file("real"), bench.file("Master.csv")).expect("the folder is writable");
+    assert!(said().contains("is a link or no file"), "{}", said());
+    let mut bench = bench;
+    bench.look();
+    let (health, words) = bench.health();
+    assert_eq!(health, SourceHealth::Retrying);
+    assert!(words.contains("it is a link; name the file itself"), "{words}");
+}
+
+#[test]
 fn each_way_of_rotating_ends_one_delivery_and_begins_the_next() {
     for (way, rotate) in WAYS {
         for (seen, up) in [(true, true), (false, true), (false, false)] {
@@ -96,6 +113,8 @@ fn each_way_of_rotating_ends_one_delivery_and_begins_the_next() {
             assert_eq!(bench.health(), (SourceHealth::Ok, String::new()), "{told}");
             let left = bench.site.query("spool.db", "SELECT state FROM receipt");
             assert_eq!(left, ["unfinished"], "{told}: only what grows is left at the door");
+            let seen = bench.site.query("spool.db", "SELECT count(*) FROM seen");
+            assert_eq!(seen, ["0"], "{told}: equal bytes of a stream are other calls");
         }
     }
 }
