@@ -280,22 +280,45 @@ fn one_leg_that_began_long_after_its_call_says_nothing_about_the_clock() {
 }
 
 #[test]
+fn two_lives_may_begin_with_the_same_line() {
+    // Seen and not seen.
+    for looks in [true, false] {
+        let mut bench = Bench::new();
+        bench.append(&bare(1));
+        bench.look();
+        for _ in 0..2 {
+            bench.rename(
+                "Master.csv",
+                &format!("Master.csv-2025031{}", fs::read_dir(bench.file("")).map_or(0, Iterator::count)),
+            );
+            bench.append(&bare(1));
+            if looks {
+                bench.settle();
+            }
+        }
+        bench.append(&bare(2));
+        bench.settle();
+        assert_eq!(bench.callees(), ["1", "1", "1", "2"], "looks {looks}");
+    }
+}
+
+#[test]
 fn a_copy_that_somebody_made_is_no_life_of_its_own() {
     let mut bench = Bench::new();
     bench.append(&rows(0..4));
     bench.look();
     bench.stop();
     bench.rename("Master.csv", "Master.csv-20250310");
-    bench.append(&(bare(4) + &bare(5)));
+    bench.append(&(4..12).map(bare).collect::<String>());
     // A backup every night, named like a rotation.
     fs::copy(bench.file("Master.csv"), bench.file("Master.csv-20250311")).expect("the folder is writable");
-    bench.append(&bare(6));
+    bench.append(&bare(12));
     fs::copy(bench.file("Master.csv"), bench.file("Master.csv-20250312")).expect("the folder is writable");
-    bench.append(&bare(7));
+    bench.append(&bare(13));
     bench.start();
     bench.settle();
-    assert_eq!(bench.callees(), numbers(0..8));
-    assert_eq!(bench.deliveries(), ["done|4|4|0|0", "growing|4|4|0|0"]);
+    assert_eq!(bench.callees(), numbers(0..14));
+    assert_eq!(bench.deliveries(), ["done|4|4|0|0", "growing|10|10|0|0"]);
 }
 
 #[test]

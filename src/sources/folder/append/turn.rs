@@ -3,7 +3,7 @@
 //! Must never take a file for another because of its name, and never leave out one that was rotated unseen.
 
 use super::Follower;
-use super::mark::{self, Mark};
+use super::mark::{self, ANCHOR, Mark};
 use super::siblings::{self, Entered, Sibling, Turn};
 use super::trail::{Standing, Step, Trail, Trouble, found};
 use crate::record::delivery::printable;
@@ -20,12 +20,12 @@ impl Follower {
     pub(super) fn live(&mut self, trail: &mut Trail, mark: &Mark, now: Instant) -> Result<Step, Trouble> {
         let path = trail.path.clone();
         let current = match siblings::enter_at(&path, mark) {
-            Ok(Some(entered)) => {
+            Ok(Some(entered)) if !self.begins_alike(trail, mark, &entered)? => {
                 trail.lost_since = None;
                 self.read_on(trail, &path, entered, true)?;
                 return Ok(Step::Rest(Standing::Followed));
             }
-            Ok(None) => true,
+            Ok(_) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(Trouble::File(path, error)),
         };
@@ -64,6 +64,18 @@ impl Follower {
         self.note(&path, &words);
         self.end(trail, mark, false)?;
         Ok(Step::Again)
+    }
+
+    /// Whether a young file only begins with the same line or two as the one before, which was renamed.
+    fn begins_alike(&self, trail: &Trail, mark: &Mark, entered: &Entered) -> Result<bool, Trouble> {
+        let read = (mark.device, mark.inode);
+        if mark.offset >= ANCHOR as u64 || (entered.state.device, entered.state.inode) == read {
+            return Ok(false);
+        }
+        let siblings = self.siblings(trail)?.map(|(siblings, _)| siblings).unwrap_or_default();
+        Ok(siblings.iter().any(|sibling| {
+            (sibling.state.device, sibling.state.inode) == read && begins_with(&sibling.path, mark)
+        }))
     }
 
     /// Reads a rotated file to its end, and ends its life when nobody writes to it any more.
@@ -107,7 +119,8 @@ impl Follower {
         if grown {
             return turning();
         }
-        self.end(trail, &mark, sibling.turn != Turn::Other)?;
+        let (device, inode) = (sibling.state.device, sibling.state.inode);
+        self.end(trail, &Mark { device, inode, ..mark }, sibling.turn != Turn::Other)?;
         Ok(Step::Again)
     }
 
@@ -135,7 +148,10 @@ impl Follower {
         let mut copied = Vec::new();
         for (place, sibling) in unread.iter().enumerate() {
             let end = siblings::end_of(&sibling.path);
-            if let Ok(Some(end)) = &end {
+            // A line or two may begin two lives; a whole anchor does not.
+            if let Ok(Some(end)) = &end
+                && end.offset >= ANCHOR as u64
+            {
                 let later = unread[place + 1..].iter().map(|sibling| sibling.path.as_path());
                 // A copy that somebody made is no life of its own.
                 if let Some(by) = later.chain([path.as_path()]).find(|later| begins_with(later, end)) {
@@ -176,7 +192,9 @@ impl Follower {
             ))));
         };
         // Somebody put the old file back: it may hold more, and whatever it holds is known by its calls.
-        let back = entered.state.bytes >= mark.offset && entered.still_holds(mark).unwrap_or(false);
+        let back = mark.offset >= ANCHOR as u64
+            && entered.state.bytes >= mark.offset
+            && entered.still_holds(mark).unwrap_or(false);
         let name = trail.name.clone();
         let unmoved = |follower: &Self, entered: &Entered| -> Result<bool, Trouble> {
             let now = follower.siblings_of(&name)?;
@@ -207,7 +225,13 @@ fn unread<'s>(
     siblings: &'s [Sibling],
     mark: &Mark,
 ) -> Result<Option<Unread<'s>>, Trouble> {
-    for (place, sibling) in siblings.iter().enumerate().rev() {
+    // The very file first: two lives may begin with the same line.
+    let (same, others): (Vec<_>, Vec<_>) = siblings
+        .iter()
+        .enumerate()
+        .rev()
+        .partition(|(_, s)| (s.state.device, s.state.inode) == (mark.device, mark.inode));
+    for (place, sibling) in same.into_iter().chain(others) {
         // Asked every few seconds until the file is begun anew: a packed one is not unpacked each time.
         let known = trail.verdicts.get(&sibling.path).is_some_and(|known| *known == (sibling.state, true));
         let entered = if known { None } else { holds(trail, sibling, mark)? };
