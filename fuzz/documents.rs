@@ -2,7 +2,8 @@
 
 use crate::Target;
 use crate::syntax::Pieces;
-use cdrd::formats::{self, Format, Head, Row, Verdict};
+use cdrd::config::{Surroundings, load};
+use cdrd::formats::{Format, Formats, Head, Row, Verdict};
 use cdrd::normalise::Engine;
 use cdrd::record::document::Dialect;
 use cdrd::record::origin::Origin;
@@ -18,6 +19,19 @@ fn head(bytes: &[u8]) -> Head<'_> {
     Head { bytes: &bytes[..bytes.len().min(HEAD)], complete: bytes.len() < HEAD, name: "fuzz" }
 }
 
+/// Those of the program, and those that the stanzas beside the fixtures describe.
+pub fn formats() -> &'static Formats {
+    static FORMATS: OnceLock<Formats> = OnceLock::new();
+    FORMATS.get_or_init(|| {
+        let described = ["carrier", "calls"].map(|name| {
+            let file = format!("fixtures/formats/mapping/{name}.toml");
+            let config = load(file.as_ref(), &Surroundings::default()).expect("run it where fixtures/ is");
+            config.formats.into_iter().map(|format| format.mapping)
+        });
+        Formats::with(described.into_iter().flatten())
+    })
+}
+
 fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
@@ -30,7 +44,7 @@ fn engine() -> &'static Engine {
             time_zone: zone,
             country: Some("DE".to_owned()),
         };
-        Engine::new(vec![origin], HashMap::new(), named, formats::card)
+        Engine::new(vec![origin], HashMap::new(), named, formats().cards().collect())
     })
 }
 
@@ -66,16 +80,16 @@ fn read(format: &dyn Format, dialect: &Dialect, bytes: &[u8]) {
 
 /// Who claims it; whoever does must be able to read it.
 pub fn recognise(bytes: &[u8]) {
-    if let Ok((format, claim)) = formats::recognise(&head(bytes), None).chosen {
+    if let Ok((format, claim)) = formats().recognise(&head(bytes), None).chosen {
         read(format, &claim.dialect, bytes);
     }
 }
 
 /// The reader of one format, asked alone.
 pub fn of_format(id: &str) -> Option<Target> {
-    let format = formats::by_id(id)?;
+    let format = formats().by_id(id)?;
     Some(Box::new(move |bytes| {
-        if let Verdict::Claimed(claim) = format.recognise(&head(bytes)) {
+        if let Verdict::Claimed(claim) = format.recognise_pinned(&head(bytes)) {
             read(format, &claim.dialect, bytes);
         }
     }))

@@ -20,12 +20,13 @@ fn target() -> &'static Target {
         match name.as_str() {
             "delimited" => Box::new(syntax::delimited),
             "json" => Box::new(syntax::json),
+            "xml" => Box::new(syntax::xml),
             "recognise" => Box::new(documents::recognise),
             "unpack" => Box::new(envelopes::unpack),
             other => match documents::of_format(other) {
                 Some(target) => target,
                 None => panic!(
-                    "CDRD_FUZZ is {other:?}; it names a target: delimited, json, recognise, unpack or a format of `cdrd formats`"
+                    "CDRD_FUZZ is {other:?}; it names a target: delimited, json, xml, recognise, unpack or a format of `cdrd formats`"
                 ),
             },
         }

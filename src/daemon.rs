@@ -1,23 +1,28 @@
 //! Composition root: takes the locks, builds every part, runs the threads, stops them. Nothing but `cli` may import it.
 
 mod locks;
+mod once;
+mod silence;
 
 pub use locks::{LockError, Locks};
+pub use once::{Once, run_once};
 
-use crate::config::{Config, FolderConfig, OriginConfig, SourceConfig, SourceKind, ZoneWish};
-use crate::intake::{Intake, IntakeError, Recovered, SourceHealth};
-use crate::normalise::Engine;
+use crate::config::{Config, FolderConfig, FormatConfig, OriginConfig, SourceConfig, SourceKind, ZoneWish};
+use crate::formats::Formats;
+use crate::intake::{Intake, IntakeError, Recovered, Share, SourceHealth};
+use crate::normalise::{Engine, Wish};
 use crate::pipeline::{Parts, Pipeline};
 use crate::record::delivery::DeliveryId;
+use crate::record::document::Layout;
 use crate::record::origin::Origin;
 use crate::record::port::Derive;
 use crate::sources::folder::append::{self, Follower};
 use crate::sources::folder::{self, Folder};
-use crate::store::query::{Query as _, QueryError, StoredOrigin};
+use crate::store::query::{Query as _, QueryError, StoredLayout, StoredOrigin};
 use crate::store::sqlite::Sqlite;
 use crate::store::sqlite::query::SqliteQuery;
 use crate::store::{Commit, OriginStart, StoreError};
-use crate::{formats, telemetry, unpack};
+use crate::{api, telemetry, unpack};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
@@ -74,6 +79,31 @@ pub enum DaemonError {
         /// Origin.
         origin: String,
     },
+    /// Stored rows would be read under other keys.
+    #[error(
+        "{place}: format.match: [[format]] {format:?} has rows in the database whose identity is made of other columns \
+         than it says now ({cause}); put match, sure, instance, exact, near and events and the columns behind them back, \
+         or give the changed stanza another id"
+    )]
+    FormatChanged {
+        /// File and line of the stanza.
+        place: String,
+        /// Format.
+        format: String,
+        /// What differs.
+        cause: String,
+    },
+    /// Stored rows could not be read.
+    #[error(
+        "{file}: format {format:?} has rows in the database but no [[format]] stanza; write it again, or run the version of \
+         cdrd that stored them"
+    )]
+    FormatGone {
+        /// Configuration file.
+        file: String,
+        /// Format.
+        format: String,
+    },
     /// A thread ended that must run for ever.
     #[error(
         "{0} ended unexpectedly; the process stops so that its supervisor starts it again (nothing acknowledged is lost)"
@@ -84,7 +114,13 @@ pub enum DaemonError {
 impl DaemonError {
     /// Whether the configuration is at fault.
     pub const fn is_configuration(&self) -> bool {
-        matches!(self, Self::ZoneUnknown { .. } | Self::OriginGone { .. })
+        matches!(
+            self,
+            Self::ZoneUnknown { .. }
+                | Self::OriginGone { .. }
+                | Self::FormatChanged { .. }
+                | Self::FormatGone { .. }
+        )
     }
 }
 
@@ -119,7 +155,7 @@ pub fn runtime() -> Result<Runtime, DaemonError> {
 }
 
 /// Takes the locks and builds everything but the sources.
-pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonError> {
+pub fn build(config: &Config, formats: &Formats, runtime: Arc<Runtime>) -> Result<Works, DaemonError> {
     std::fs::create_dir_all(&config.state_dir).map_err(|cause| DaemonError::System {
         what: format!("cannot create the state directory {}", config.state_dir.display()),
         cause,
@@ -131,11 +167,12 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     Sqlite::prepare(&config.store.sqlite, runtime.handle())?;
     let stored = stored_origins(config, runtime.handle())?;
     none_gone(config, &stored)?;
+    formats_kept(config, formats, &stored_layouts(config, runtime.handle())?)?;
     for words in zones_corrected(config, &stored) {
         tracing::warn!("{words}");
     }
     let origins = origins(config, &stored)?;
-    let engine = Arc::new(Engine::new(origins.clone(), source_zones(config), zone_named, formats::card));
+    let engine = Arc::new(engine(config, origins.clone(), formats));
     let derive: Arc<dyn Derive> = engine.clone();
     let store = Sqlite::open(&config.store.sqlite, derive, runtime.handle().clone())?;
     let mut origin_keys = HashMap::new();
@@ -155,6 +192,7 @@ pub fn build(config: &Config, runtime: Arc<Runtime>) -> Result<Works, DaemonErro
     let pipeline = Pipeline::new(Parts {
         intake: intake.clone(),
         store: Arc::new(store.clone()),
+        formats: formats.clone(),
         engine,
         origin_keys,
         claim,
@@ -184,6 +222,35 @@ pub fn none_gone(config: &Config, stored: &[StoredOrigin]) -> Result<(), DaemonE
             Err(DaemonError::OriginGone { file: config.file.display().to_string(), origin: row.name.clone() })
         }
     }
+}
+
+/// The layouts of stored rows; none while there is no database.
+pub fn stored_layouts(config: &Config, handle: &Handle) -> Result<Vec<StoredLayout>, QueryError> {
+    let query = SqliteQuery::open(&config.store.sqlite, &config.spool_db(), handle.clone());
+    match query.and_then(|query| query.stored_layouts()) {
+        Err(QueryError::Missing(_)) => Ok(Vec::new()),
+        other => other,
+    }
+}
+
+/// Refuses a configuration under which rows of a format that it describes would have another identity, or no reader.
+pub fn formats_kept(config: &Config, formats: &Formats, stored: &[StoredLayout]) -> Result<(), DaemonError> {
+    for row in stored.iter().filter(|row| !Formats::is_built_in(&row.format)) {
+        let described = config.formats.iter().find(|format| format.mapping.id == row.format);
+        let (Some(described), Some(format)) = (described, formats.by_id(&row.format)) else {
+            let (file, format) = (config.file.display().to_string(), row.format.clone());
+            return Err(DaemonError::FormatGone { file, format });
+        };
+        let layout = Layout::new(format.card(), row.kind, row.headers.clone(), row.dialect.clone());
+        let cause = match layout {
+            Ok(layout) if layout.identity() == row.identity => continue,
+            Ok(layout) => format!("then: {}; now: {}", row.identity, layout.identity()),
+            Err(unusable) => unusable.to_string(),
+        };
+        let (place, format) = (described.place.clone(), row.format.clone());
+        return Err(DaemonError::FormatChanged { place, format, cause });
+    }
+    Ok(())
 }
 
 /// What to say about origins whose rows were read in another zone than the one that is configured now.
@@ -240,6 +307,17 @@ pub fn source_zones(config: &Config) -> HashMap<String, TimeZone> {
     zones.collect()
 }
 
+/// The engine for these origins and formats, as the configuration wishes.
+pub fn engine(config: &Config, origins: Vec<Origin>, formats: &Formats) -> Engine {
+    let wish = |format: &FormatConfig| {
+        let mapping = &format.mapping;
+        let zone = mapping.time_zone.as_deref().and_then(zone_named);
+        (mapping.id.clone(), Wish { zone, lengths: mapping.lengths })
+    };
+    Engine::new(origins, source_zones(config), zone_named, formats.cards().collect())
+        .heeding(config.formats.iter().map(wish).collect())
+}
+
 /// A zone by its IANA name.
 pub fn zone_named(name: &str) -> Option<TimeZone> {
     TimeZone::get(name).ok()
@@ -251,11 +329,11 @@ fn host_zone() -> Option<TimeZone> {
 }
 
 /// Runs until a stop signal. The transaction under way is finished; the rest waits in the spool for the next start.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
+pub fn run(config: &Config, formats: &Formats) -> Result<(), DaemonError> {
     let runtime = Arc::new(runtime()?);
     // First of all: a stop during start-up is a stop like any other.
     let signals = Signals::listen(&runtime)?;
-    let works = build(config, runtime.clone())?;
+    let works = build(config, formats, runtime.clone())?;
     if works.recovered.cut_off() {
         let waiting = works.recovered.waiting;
         tracing::warn!(
@@ -268,37 +346,44 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     // Held for the life of the threads: a closed channel is a source's sign to go.
     let mut wakers = Vec::new();
     for source in &config.sources {
-        let SourceKind::Folder(folder) = &source.kind;
         let (waker, wake) = std::sync::mpsc::channel();
         wakers.push(waker);
-        let name = format!("source {}", source.name);
         let (stop, intake) = (stop.clone(), works.intake.clone());
-        if !folder.append.is_empty() {
-            let follower = Follower::new(followed(config, source, folder), intake);
+        let name = format!("source {}", source.name);
+        let SourceKind::Folder(kind) = &source.kind;
+        if !kind.append.is_empty() {
+            let follower = Follower::new(followed(config, source, kind, formats), intake);
             threads.push((name.clone(), spawn(&name, move || follower.run(stop, wake))?));
             continue;
         }
-        let settings = folder::Config {
-            name: source.name.clone(),
-            origin: source.origin.clone(),
-            path: folder.path.clone(),
-            settle: folder.settle,
-            recursive: folder.recursive,
-            marker: folder.marker.clone(),
-            keep: folder.keep,
-            rescan: folder.rescan,
-            pinned_format: source.pinned_format.clone(),
-            reading: config.reading(source, &format_versions()),
-        };
-        // For the very first start. A folder that goes missing later is the source's to report, and a disk that is not
-        // mounted shows as a folder whose parent is missing too.
-        let _ = std::fs::create_dir(&folder.path);
-        let folder = Folder::new(settings, intake);
+        let folder = folder_of(config, source, formats, &works.intake);
         threads.push((name.clone(), spawn(&name, move || folder.run(stop, wake))?));
     }
     let Works { intake, store, pipeline, _locks, _runtime, .. } = works;
-    let reader_stop = stop.clone();
-    threads.push(("the pipeline".to_owned(), spawn("pipeline", move || pipeline.run(&reader_stop))?));
+    if let Some(address) = config.http {
+        let progress = pipeline.progress();
+        let watched = api::Watched {
+            intake: intake.clone(),
+            sources: config.sources.iter().map(|source| source.name.clone()).collect(),
+            tallies: Box::new(move || progress.sources()),
+        };
+        // Collecting needs no port: a taken one is loud, and no reason to refuse what PBXes send.
+        match api::start(address, watched, runtime.handle()) {
+            Ok(bound) => tracing::info!("health and metrics at http://{bound}/api/health and /metrics"),
+            Err(error) => tracing::error!(%error, "collecting without health and metrics"),
+        }
+    }
+    let (listened, silence_stop, expected) = (intake.clone(), stop.clone(), config.clone());
+    threads.push((
+        "the watch for silence".to_owned(),
+        spawn("silence", move || silence::watch(&expected, &listened, &silence_stop))?,
+    ));
+    // What is small does not wait while something large is read.
+    let pipeline = Arc::new(pipeline);
+    for (share, name) in [(Share::Small, "pipeline-small"), (Share::Large, "pipeline-large")] {
+        let (pipeline, stop) = (pipeline.clone(), stop.clone());
+        threads.push((format!("the {name}"), spawn(name, move || pipeline.run(share, &stop))?));
+    }
     tracing::info!(
         message_id = telemetry::STARTED,
         "collecting from {}, configured by {}",
@@ -336,7 +421,12 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
     }
 }
 
-fn followed(config: &Config, source: &SourceConfig, folder: &FolderConfig) -> append::Config {
+fn followed(
+    config: &Config,
+    source: &SourceConfig,
+    folder: &FolderConfig,
+    formats: &Formats,
+) -> append::Config {
     append::Config {
         name: source.name.clone(),
         origin: source.origin.clone(),
@@ -345,13 +435,29 @@ fn followed(config: &Config, source: &SourceConfig, folder: &FolderConfig) -> ap
         settle: folder.settle,
         rescan: folder.rescan,
         pinned_format: source.pinned_format.clone(),
-        reading: config.reading(source, &format_versions()),
+        reading: config.reading(source, &formats.versions()),
     }
 }
 
-/// The formats of this program, for the hash of how bytes are read.
-pub fn format_versions() -> Vec<(&'static str, u32)> {
-    formats::all().iter().map(|format| (format.card().id, format.card().version)).collect()
+/// The source that this stanza describes.
+fn folder_of(config: &Config, source: &SourceConfig, formats: &Formats, intake: &Intake) -> Folder {
+    let SourceKind::Folder(folder) = &source.kind;
+    // For the very first start. A folder that goes missing later is the source's to report, and a disk that is not
+    // mounted shows as a folder whose parent is missing too.
+    let _ = std::fs::create_dir(&folder.path);
+    let settings = folder::Config {
+        name: source.name.clone(),
+        origin: source.origin.clone(),
+        path: folder.path.clone(),
+        settle: folder.settle,
+        recursive: folder.recursive,
+        marker: folder.marker.clone(),
+        keep: folder.keep,
+        rescan: folder.rescan,
+        pinned_format: source.pinned_format.clone(),
+        reading: config.reading(source, &formats.versions()),
+    };
+    Folder::new(settings, intake.clone())
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {
@@ -441,8 +547,8 @@ fn status_text(intake: &Intake) -> String {
     let states = intake.source_states().unwrap_or_default();
     let red: Vec<String> = states
         .iter()
-        .filter(|state| matches!(state.health, SourceHealth::Stopped | SourceHealth::Retrying))
-        .map(|state| format!("{} is {}: {}", state.source, state.health.word(), state.message))
+        .filter(|state| !matches!(state.seen_whole(), SourceHealth::Ok | SourceHealth::Off))
+        .map(|state| format!("{} is {}: {}", state.source, state.seen_whole().word(), state.message))
         .collect();
     if red.is_empty() { "collecting".to_owned() } else { red.join("; ") }
 }

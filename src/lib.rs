@@ -17,6 +17,8 @@ pub mod dedup;
 pub mod store;
 
 pub mod pipeline;
+// What other programs may ask.
+pub mod api;
 
 pub mod cli;
 pub mod config;

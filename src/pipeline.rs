@@ -5,22 +5,29 @@
 
 mod body;
 mod document;
+mod group;
 mod journal;
 mod preview;
 mod progress;
 mod repeats;
+mod replay;
+mod reread;
+mod retry;
 
 pub use body::ScratchFolder;
 pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
 pub use progress::Progress;
+pub use replay::Replayed;
+pub use reread::{Rereader, SeeRow, reread};
+pub use retry::Retried;
 
-use crate::intake::{Claimed, Intake, IntakeError, Retirement, is_full};
+use crate::formats::Formats;
+use crate::intake::{Intake, IntakeError, Share, is_full};
 use crate::normalise::Engine;
 use crate::record::delivery::{DeliveryId, Spooled};
 use crate::record::outcome::{Actor, Counts};
-use crate::store::{Commit, DeliveryEnd, DeliveryStart, DeliveryState, DeliverySummary, StoreError};
+use crate::store::{Commit, DeliveryStart, DeliveryState, DeliverySummary, StoreError};
 use crate::unpack::Limits;
-use jiff::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +40,8 @@ pub struct Parts {
     pub intake: Intake,
     /// The store.
     pub store: Arc<dyn Commit>,
+    /// All formats.
+    pub formats: Formats,
     /// Carried text to typed columns.
     pub engine: Arc<Engine>,
     /// Each origin's part of the identity, by its name.
@@ -113,6 +122,16 @@ pub enum PipelineError {
         /// Format.
         format: String,
     },
+    /// The bytes are nowhere.
+    #[error(
+        "the original of delivery {delivery} ({name}) is gone, so that it cannot be read again; put it back below originals/, or choose other deliveries; nothing was changed"
+    )]
+    OriginalGone {
+        /// Delivery.
+        delivery: String,
+        /// Its name.
+        name: String,
+    },
     /// The process is stopping; the rest is read after the next start.
     #[error("stopping")]
     Stopping,
@@ -127,7 +146,7 @@ impl PipelineError {
             Self::Body { .. } | Self::Scratch { .. } | Self::StillWritten { .. } | Self::Stopping => {
                 Actor::Transient
             }
-            Self::OriginGone { .. } | Self::FormatGone { .. } => Actor::Broken,
+            Self::OriginGone { .. } | Self::OriginalGone { .. } | Self::FormatGone { .. } => Actor::Broken,
         }
     }
 
@@ -136,7 +155,10 @@ impl PipelineError {
         match self {
             Self::Intake(error) => error.is_of_one(),
             Self::Body { cause, .. } => !is_full(cause),
-            Self::StillWritten { .. } | Self::OriginGone { .. } | Self::FormatGone { .. } => true,
+            Self::StillWritten { .. }
+            | Self::OriginGone { .. }
+            | Self::OriginalGone { .. }
+            | Self::FormatGone { .. } => true,
             Self::Store(_) | Self::Scratch { .. } | Self::Stopping => false,
         }
     }
@@ -153,6 +175,13 @@ pub struct Ended {
     pub rejected_documents: u64,
 }
 
+impl Ended {
+    /// Whether nothing of it was rejected.
+    pub const fn is_clean(&self) -> bool {
+        self.counts.rejected == 0 && self.rejected_documents == 0
+    }
+}
+
 /// What became of a delivery that was taken up.
 #[derive(Debug)]
 pub struct Worked {
@@ -164,6 +193,8 @@ pub struct Worked {
 
 /// A file that changes under the reader is read again; one that never rests must not hold up the others.
 const RUNS_WHILE_CHANGING: u32 = 3;
+/// Small deliveries that are taken up at once: a few megabytes at most, and a flush for all of them.
+const TOGETHER: u32 = 128;
 /// First and longest pause after a failure that concerns all deliveries, and the longest after one that may pass.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -206,20 +237,28 @@ impl Pipeline {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner).insert(id, stream);
     }
 
-    /// Works until told to stop. Transient failures are tried again with a growing pause; a broken store is said
-    /// loudly and tried again too, because the door must stay open meanwhile.
-    pub fn run(&self, stop: &AtomicBool) {
+    /// Works on one share until told to stop. Transient failures are tried again with a growing pause; a broken store is
+    /// said loudly and tried again too, because the door must stay open meanwhile.
+    pub fn run(&self, share: Share, stop: &AtomicBool) {
         let mut pause = SHORTEST_PAUSE;
+        // After a failure that concerned a whole group: its deliveries are tried one by one.
+        let mut alone = 0_u32;
         while !stop.load(Ordering::Relaxed) {
-            match self.work(stop) {
-                Ok(Some(Worked { outcome: Ok(_), .. })) => pause = SHORTEST_PAUSE,
-                // It rests; the next one is not to blame.
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    self.parts.intake.wait_for_work(Duration::from_secs(1));
+            let most = if alone == 0 && share == Share::Small { TOGETHER } else { 1 };
+            match self.work_together(share, most, stop) {
+                Ok(worked) if worked.is_empty() => {
+                    self.parts.intake.wait_for_work(share, Duration::from_secs(1));
+                }
+                Ok(worked) => {
+                    alone = alone.saturating_sub(1);
+                    // Those that rest are not to blame the next one for.
+                    if worked.iter().any(|worked| worked.outcome.is_ok()) {
+                        pause = SHORTEST_PAUSE;
+                    }
                 }
                 Err(PipelineError::Stopping) => break,
                 Err(error) => {
+                    alone = TOGETHER;
                     journal::paused(&error, pause);
                     rest(pause, stop);
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -230,92 +269,19 @@ impl Pipeline {
 
     /// Takes the next delivery, if there is one, and brings it to its end. Fails only if storing stands still for all.
     pub fn work(&self, stop: &AtomicBool) -> Result<Option<Worked>, PipelineError> {
-        let Some(claimed) = self.parts.intake.claim_next()? else { return Ok(None) };
-        let id = claimed.spooled.id;
-        match self.bring_to_end(&claimed, stop) {
-            Ok(ended) => {
-                journal::delivery_ended(&claimed.spooled, &ended);
-                Ok(Some(Worked { id, outcome: Ok(ended) }))
-            }
-            Err(error) if error.is_of_one() => {
-                let longest = if error.actor() == Actor::Broken { LONGEST_REST } else { LONGEST_PAUSE };
-                let pause = self.parts.intake.set_aside(id, longest)?;
-                journal::set_aside(&claimed.spooled, &error, pause);
-                Ok(Some(Worked { id, outcome: Err(error) }))
-            }
-            Err(error) => {
-                self.parts.intake.release(id)?;
-                Err(error)
-            }
-        }
+        Ok(self.work_together(Share::All, 1, stop)?.pop())
     }
 
-    /// Reads a claimed delivery to its end and retires it.
-    pub fn bring_to_end(&self, claimed: &Claimed, stop: &AtomicBool) -> Result<Ended, PipelineError> {
-        let spooled = &claimed.spooled;
-        // The door's memory may be older or newer than the database: somebody restored one of them from a backup.
-        if self.parts.store.start_delivery(&start_of(spooled), claimed.repeat_of)? {
-            return self.end_repeated(spooled);
-        }
-        if let Some(growth) = spooled.growth {
-            return match document::read_generation(self, spooled, growth, stop)? {
-                Some(read) => self.end(spooled, read),
-                None => self.rest(spooled),
-            };
-        }
-        for _ in 0..RUNS_WHILE_CHANGING {
-            if let Some(read) = body::read(self, spooled, stop)? {
-                return self.end(spooled, read);
-            }
-        }
-        Err(PipelineError::StillWritten { delivery: spooled.id.to_string() })
-    }
-
-    fn end_repeated(&self, spooled: &Spooled) -> Result<Ended, PipelineError> {
-        let end = DeliveryEnd {
-            state: Some(DeliveryState::Repeated),
-            content_hash: spooled.content_hash,
-            bytes: spooled.bytes,
-        };
-        let summary = self.parts.store.finish_delivery(spooled.id, &end)?;
-        let retirement = Retirement {
-            original: None,
-            content_hash: spooled.content_hash,
-            documents: Vec::new(),
-            clean: true,
-            at: Timestamp::now(),
-        };
-        self.parts.intake.retire(spooled.id, retirement)?;
-        Ok(ended(&summary))
-    }
-
-    /// Everything that came so far is stored; the delivery goes on when more comes.
-    fn rest(&self, spooled: &Spooled) -> Result<Ended, PipelineError> {
-        let end =
-            DeliveryEnd { state: Some(DeliveryState::Growing), content_hash: None, bytes: spooled.bytes };
-        let summary = self.parts.store.finish_delivery(spooled.id, &end)?;
-        crate::crash_point::reached("grow-stored");
-        self.parts.intake.rest_growing(spooled.id, spooled.bytes)?;
-        Ok(ended(&summary))
-    }
-
-    fn end(&self, spooled: &Spooled, read: body::BodyRead) -> Result<Ended, PipelineError> {
-        crate::crash_point::reached("documents-done");
-        let end = DeliveryEnd { state: None, content_hash: Some(read.content_hash), bytes: read.bytes };
-        let summary = self.parts.store.finish_delivery(spooled.id, &end)?;
-        crate::crash_point::reached("delivery-finished");
-        // Equal bytes of a stream are other calls.
-        let stream = spooled.growth.is_some();
-        let clean = !stream && summary.counts.rejected == 0 && summary.rejected_documents == 0;
-        let retirement = Retirement {
-            original: Some(read.original),
-            content_hash: Some(read.content_hash),
-            documents: read.documents,
-            clean,
-            at: Timestamp::now(),
-        };
-        self.parts.intake.retire(spooled.id, retirement)?;
-        Ok(ended(&summary))
+    /// Takes the next deliveries of a share and brings them to their end; they share flushes. Fails only if storing
+    /// stands still for all.
+    pub fn work_together(
+        &self,
+        share: Share,
+        most: u32,
+        stop: &AtomicBool,
+    ) -> Result<Vec<Worked>, PipelineError> {
+        let claimed = self.parts.intake.claim(share, most)?;
+        group::bring_to_end(self, &claimed, stop)
     }
 }
 
@@ -334,6 +300,8 @@ fn start_of(spooled: &Spooled) -> DeliveryStart {
         content_hash: spooled.content_hash,
         bytes: spooled.bytes,
         received_at: spooled.received_at,
+        pinned_format: spooled.pinned_format.clone(),
+        time_zone: spooled.time_zone.clone(),
     }
 }
 

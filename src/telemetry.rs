@@ -59,6 +59,93 @@ pub const KINDS: [(&str, &str); 7] = [
     ("recovered", RECOVERED),
 ];
 
+/// A value of `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Name as scraped.
+    pub name: &'static str,
+    /// Whether it only grows, from 0 at each start of the daemon.
+    pub counter: bool,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+const fn metric(
+    name: &'static str,
+    counter: bool,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric { name, counter, labels, help }
+}
+
+/// Rows by outcome.
+pub const ROWS: Metric =
+    metric("cdrd_rows_total", true, &["source", "outcome"], "Rows of deliveries that ended, by outcome");
+/// Deliveries by the state in which they ended.
+pub const DELIVERIES: Metric =
+    metric("cdrd_deliveries_total", true, &["source", "state"], "Deliveries that ended, by state");
+/// Bytes of bodies.
+pub const BYTES: Metric =
+    metric("cdrd_delivery_bytes_total", true, &["source"], "Bytes of deliveries that ended, as they arrived");
+/// Whether a source works.
+pub const SOURCE_HEALTHY: Metric = metric(
+    "cdrd_source_healthy",
+    false,
+    &["source"],
+    "1 while the source works and brings rows as expected, else 0",
+);
+/// Whether a source is silent.
+pub const SOURCE_SILENT: Metric = metric(
+    "cdrd_source_silent",
+    false,
+    &["source"],
+    "1 while no rows came for longer than expect_every, else 0",
+);
+/// When rows last came.
+pub const SOURCE_HEARD: Metric = metric(
+    "cdrd_source_last_rows_timestamp_seconds",
+    false,
+    &["source"],
+    "When rows last came from the source, or since when it is watched; seconds since 1970 UTC",
+);
+/// What waits.
+pub const WAITING: Metric =
+    metric("cdrd_waiting_deliveries", false, &["source"], "Deliveries received and not stored yet");
+/// Its bytes.
+pub const WAITING_BYTES: Metric =
+    metric("cdrd_waiting_bytes", false, &["source"], "Bytes of deliveries received and not stored yet");
+/// How old it is.
+pub const LAG: Metric = metric(
+    "cdrd_lag_seconds",
+    false,
+    &["source"],
+    "Age of the oldest delivery that is not stored yet, 0 if none",
+);
+/// Room on the disk.
+pub const DISK_FREE: Metric =
+    metric("cdrd_disk_free_bytes", false, &[], "Free bytes of the disk with the state directory");
+/// The reserve.
+pub const DISK_RESERVE: Metric =
+    metric("cdrd_disk_reserve_bytes", false, &[], "Free bytes below which new deliveries are refused");
+
+/// All metrics, in the order in which they are documented.
+pub const METRICS: [Metric; 11] = [
+    ROWS,
+    DELIVERIES,
+    BYTES,
+    SOURCE_HEALTHY,
+    SOURCE_SILENT,
+    SOURCE_HEARD,
+    WAITING,
+    WAITING_BYTES,
+    LAG,
+    DISK_FREE,
+    DISK_RESERVE,
+];
+
 #[cfg(test)]
 mod tests {
     use super::KINDS;

@@ -1,15 +1,24 @@
-//! `cdrd calls`: recent call legs.
+//! `cdrd calls`: recent call legs, one of them with everything that it was made of, or all of a time as CSV.
 
+use super::numbers::Wished;
 use super::screen::{Screen, cell};
-use super::{Exit, Loaded};
+use super::times::{local, moment};
+use super::{Exit, Loaded, WrongUsage, csv, lineage};
+use crate::record::cdr::{Direction, Disposition};
 use crate::store::query::{LegWish, Query as _, Table, Value};
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use jiff::Timestamp;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option that a person gives or leaves")]
 pub struct Args {
+    /// Only this leg: its row number, or the vendor's unique id
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Every statement that the leg was made of, with its place, and which one each column comes from
+    #[arg(long, requires = "id", conflicts_with = "csv")]
+    lineage: bool,
     /// At most so many, the latest first
     #[arg(long, default_value_t = 50, value_name = "N")]
     limit: u32,
@@ -19,30 +28,102 @@ pub struct Args {
     /// Started before; written like --since
     #[arg(long, value_name = "TIME", value_parser = moment)]
     until: Option<Timestamp>,
+    /// Caller or callee is this number, written as the PBX or as people do
+    #[arg(long, value_name = "NUMBER")]
+    number: Option<String>,
+    /// Only this direction
+    #[arg(long, value_parser = PossibleValuesParser::new(Direction::ALL.map(Direction::word)).map(|word| direction(&word)))]
+    direction: Option<Direction>,
+    /// Only this outcome
+    #[arg(long, value_parser = PossibleValuesParser::new(Disposition::ALL.map(Disposition::word)).map(|word| disposition(&word)))]
+    disposition: Option<Disposition>,
+    /// Only of this origin
+    #[arg(long)]
+    origin: Option<String>,
     /// One JSON object per line, with the columns of table cdr
     #[arg(long)]
     json: bool,
+    /// Comma-separated, with the columns of table cdr; text that a spreadsheet would take for a formula (it begins with
+    /// = + - @) gets an apostrophe in front, telephone numbers with + too
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+    /// With --csv, no apostrophes: for programs, not for spreadsheets
+    #[arg(long, requires = "csv")]
+    raw: bool,
+}
+
+fn direction(word: &str) -> Direction {
+    Direction::ALL.into_iter().find(|known| known.word() == word).unwrap_or_default()
+}
+
+fn disposition(word: &str) -> Disposition {
+    Disposition::ALL.into_iter().find(|known| known.word() == word).unwrap_or_default()
 }
 
 /// Lists legs.
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
     let runtime = super::runtime()?;
-    let wish = LegWish { since: args.since, until: args.until, limit: args.limit };
-    let legs = loaded.query(&runtime)?.legs(&wish)?;
+    let query = loaded.query(&runtime)?;
+    let mut wish = LegWish {
+        since: args.since,
+        until: args.until,
+        name: args.id.clone(),
+        direction: args.direction,
+        disposition: args.disposition,
+        origin: args.origin.clone(),
+        // One more, to know whether there are more.
+        limit: args.limit.saturating_add(1),
+        ..LegWish::default()
+    };
+    if let Some(number) = &args.number {
+        wish.parties = Wished::new(number, loaded, &query)?.parties();
+        if wish.parties.is_empty() {
+            return Err(WrongUsage(
+                "--number is empty; write the number that called or was called".to_owned(),
+            )
+            .into());
+        }
+    }
+    let mut legs = query.legs(&wish)?;
+    let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let more = legs.rows.len() > most;
+    legs.rows.truncate(most);
+    if let Some(id) = args.id.as_ref().filter(|_| legs.rows.is_empty()) {
+        anyhow::bail!(
+            "there is no such leg {id:?}; name a row number (`cdrd calls --json` shows `id`) or the PBX's unique id"
+        );
+    }
+    if args.lineage {
+        return lineage::show(&legs, loaded, &query, args.json, screen);
+    }
     if args.json {
         screen.json_table(&legs)?;
-        return Ok(Exit::Done);
+    } else if args.csv {
+        csv::write(&legs, args.raw, screen)?;
+    } else {
+        list(&legs, screen)?;
     }
-    let mut header = vec!["started", "direction", "disposition", "caller", "callee", "talk", "origin"];
-    let mut rows: Vec<Vec<String>> = legs.rows.iter().map(|row| shown(&legs, row)).collect();
-    if screen.is_terminal() {
-        shorten(&mut header, &mut rows);
+    if more {
+        super::screen::note(&format!("only the latest {most} legs; --limit N gives more"));
     }
-    screen.table(&header, &rows)?;
     Ok(Exit::Done)
 }
 
-fn shown(legs: &Table, row: &[Value]) -> Vec<String> {
+fn list(legs: &Table, screen: &mut Screen) -> std::io::Result<()> {
+    let mut header = HEADER.to_vec();
+    let mut rows: Vec<Vec<String>> = legs.rows.iter().map(|row| shown(legs, row)).collect();
+    if screen.is_terminal() {
+        shorten(&mut header, &mut rows);
+    }
+    screen.table(&header, &rows)
+}
+
+/// What a list of legs shows.
+pub(super) const HEADER: [&str; 7] =
+    ["started", "direction", "disposition", "caller", "callee", "talk", "origin"];
+
+/// A leg below [`HEADER`].
+pub(super) fn shown(legs: &Table, row: &[Value]) -> Vec<String> {
     let text = |column: &str| cell(legs.value(row, column));
     let number = |column: &str, name: &str| match text(name) {
         name if name.is_empty() => text(column),
@@ -60,7 +141,9 @@ fn shown(legs: &Table, row: &[Value]) -> Vec<String> {
 }
 
 /// Takes away what is the same in every row and goes without saying, so that a row fits a line of 80 columns.
-fn shorten(header: &mut Vec<&str>, rows: &mut [Vec<String>]) {
+pub(super) fn shorten(header: &mut Vec<&str>, rows: &mut [Vec<String>]) {
+    // The name of the column is longer than what stands in it.
+    header[2] = "outcome";
     let same = |rows: &[Vec<String>], part: fn(&[String]) -> &str| {
         rows.windows(2).all(|pair| part(&pair[0]) == part(&pair[1]))
     };
@@ -75,16 +158,6 @@ fn shorten(header: &mut Vec<&str>, rows: &mut [Vec<String>]) {
             row.pop();
         }
     }
-}
-
-/// The wall clock of the PBX with its offset: legs of several zones stand in one list.
-fn local(utc: &str, offset_min: i64) -> String {
-    let Ok(utc_time) = DateTime::strptime("%Y-%m-%d %H:%M:%S%.f", utc) else { return utc.to_owned() };
-    let offset = SignedDuration::from_mins(offset_min);
-    let Ok(local) = utc_time.checked_add(offset) else { return utc.to_owned() };
-    let sign = if offset_min < 0 { '-' } else { '+' };
-    let minutes = offset_min.unsigned_abs();
-    format!("{} {sign}{:02}:{:02}", local.strftime("%Y-%m-%d %H:%M:%S"), minutes / 60, minutes % 60)
 }
 
 /// Seconds as `h:mm:ss` or `m:ss`.
@@ -102,39 +175,10 @@ fn talk(seconds: &Value) -> String {
     if hours == 0 { format!("{minutes}:{seconds:02}") } else { format!("{hours}:{minutes:02}:{seconds:02}") }
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
-    let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    // A bare day is a civil date-time at midnight.
-    if let Ok(time) = text.parse::<DateTime>() {
-        return time.to_zoned(zone).map(|zoned| zoned.timestamp()).map_err(|error| error.to_string());
-    }
-    let ago: Option<Timestamp> =
-        text.parse::<SignedDuration>().ok().and_then(|ago| Timestamp::now().checked_sub(ago.abs()).ok());
-    ago.or_else(|| days(text)).ok_or_else(|| {
-        "is no time; write \"2h\", \"3d\", \"2025-03-04\", \"2025-03-04 10:00\" or \"2025-03-04T10:00:00Z\"".to_owned()
-    })
-}
-
-/// `3d` is three times 24 hours ago: good enough for a list.
-fn days(text: &str) -> Option<Timestamp> {
-    let days: i64 = text.strip_suffix('d')?.trim().parse().ok()?;
-    Timestamp::now().checked_sub(SignedDuration::from_hours(days.checked_mul(24)?).abs()).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{local, moment, shorten, talk};
+    use super::{shorten, talk};
     use crate::store::query::Value;
-
-    #[test]
-    fn starts_are_shown_on_the_clock_of_the_pbx() {
-        assert_eq!(local("2025-03-04 23:30:00.000", 60), "2025-03-05 00:30:00 +01:00");
-        assert_eq!(local("2025-03-04 23:30:00.000", -210), "2025-03-04 20:00:00 -03:30");
-        assert_eq!(local("never", 60), "never");
-    }
 
     #[test]
     fn offset_and_origin_are_named_where_they_differ() {
@@ -159,15 +203,5 @@ mod tests {
         assert_eq!(talk(&Value::Real(75.9)), "1:15");
         assert_eq!(talk(&Value::Integer(3725)), "1:02:05");
         assert_eq!(talk(&Value::Null), "");
-    }
-
-    #[test]
-    fn moments_are_days_times_and_lengths_of_time() {
-        for good in ["2h", "90m", "3d", "2025-03-04", "2025-03-04 10:00", "2025-03-04T10:00:00Z"] {
-            assert!(moment(good).is_ok(), "{good}");
-        }
-        let order: Vec<_> = ["3d", "2d", "2h"].iter().filter_map(|text| moment(text).ok()).collect();
-        assert!(order.is_sorted());
-        assert!(moment("yesterday").is_err());
     }
 }

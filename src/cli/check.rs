@@ -1,6 +1,6 @@
 //! `cdrd check`: the configuration is already parsed; this looks at what it names on this host. Changes nothing.
 
-use super::screen::Screen;
+use super::screen::{Screen, Tone};
 use super::{Exit, Loaded};
 use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, ZoneWish};
 use crate::daemon;
@@ -22,18 +22,18 @@ struct Findings<'s> {
 
 impl Findings<'_> {
     fn good(&mut self, text: &str) -> std::io::Result<()> {
-        self.screen.line(&format!("ok      {text}"))
+        self.screen.toned((Tone::Good, "ok      "), (Tone::Plain, text))
     }
 
     /// Works, but probably not as meant.
     fn warning(&mut self, text: &str) -> std::io::Result<()> {
         self.warnings += 1;
-        self.screen.line(&format!("warning {text}"))
+        self.screen.toned((Tone::Warning, "warning "), (Tone::Plain, text))
     }
 
     fn wrong(&mut self, text: &str) -> std::io::Result<()> {
         self.wrong += 1;
-        self.screen.line(&format!("wrong   {text}"))
+        self.screen.toned((Tone::Bad, "wrong   "), (Tone::Plain, text))
     }
 }
 
@@ -60,6 +60,16 @@ pub fn run(_args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result
         Ok(stored) => stored_origins(config, stored, &mut findings)?,
         Err(QueryError::Missing(_)) => {}
         Err(error) => findings.wrong(&error.to_string())?,
+    }
+    if stored.is_ok() {
+        let layouts = daemon::stored_layouts(config, runtime.handle())?;
+        if let Err(error) = daemon::formats_kept(config, &loaded.formats, &layouts) {
+            findings.wrong(&error.to_string())?;
+        }
+    }
+    for format in &config.formats {
+        let mapping = &format.mapping;
+        findings.good(&format!("format {}: {} columns mapped", mapping.id, mapping.columns.len()))?;
     }
     let Findings { wrong, warnings, .. } = findings;
     screen.line(&format!("{}: {wrong} wrong, {warnings} warnings", config.file.display()))?;

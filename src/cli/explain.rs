@@ -1,16 +1,16 @@
 //! `cdrd explain`: how a file would be read, step by step. Must never store anything.
 
 use super::import::Choice;
-use super::screen::Screen;
-use super::{Exit, Loaded, beside};
+use super::screen::{Screen, Tone};
+use super::{Exit, Loaded, beside, envelope};
 use crate::daemon;
-use crate::formats::{self, Verdict};
-use crate::normalise::Engine;
+use crate::formats::Verdict;
 use crate::pipeline::{self, DocumentPreview, PreviewRow};
 use crate::record::delivery::printable;
 use crate::record::document::{DateOrder, Dialect, Encoding, ZoneRule};
 use crate::record::outcome::{Reason, Rejection, Skip};
 use anyhow::Context;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub struct Args {
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
     let config = &loaded.config;
     let choice =
-        Choice::new(config, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
+        Choice::new(loaded, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
     // Nothing is stored: a database that cannot be read must not keep a file from being explained.
     let stored = daemon::stored_origins(config, super::runtime()?.handle()).unwrap_or_default();
     let mut origins = daemon::origins(config, &stored)?;
@@ -50,13 +50,15 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
             origin.time_zone = zone.clone();
         }
     }
-    let engine = Engine::new(origins, daemon::source_zones(config), daemon::zone_named, formats::card);
+    let engine = daemon::engine(config, origins, &loaded.formats);
     let mut file =
         std::fs::File::open(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
     let name = printable(args.file.as_os_str().as_bytes());
     let reader = pipeline::Reader {
         origin: &choice.origin,
         source: "explain",
+        formats: &loaded.formats,
+        time_zone: choice.time_zone.as_ref().and_then(TimeZone::iana_name),
         pinned: choice.format.as_deref(),
         rows: args.rows,
     };
@@ -68,6 +70,9 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let seen = pipeline::preview(&mut file, &name, &engine, reader, &scratch)
         .with_context(|| format!("cannot read {}", args.file.display()))?;
     let mut exit = Exit::Done;
+    if !args.json && seen.documents.iter().any(|document| !document.path.is_empty()) {
+        envelope::show(&name, &seen.documents, screen)?;
+    }
     for (place, document) in seen.documents.iter().enumerate() {
         if document.rejection.is_some() || document.counts.rejected > 0 {
             exit = Exit::Rejected;
@@ -83,9 +88,10 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
 }
 
 fn print(number: usize, name: &str, document: &DocumentPreview, screen: &mut Screen) -> anyhow::Result<()> {
-    screen.line(&format!("document {number}: {name}"))?;
+    screen.line(&screen.paint(Tone::Heading, &format!("document {number}: {name}")))?;
     if let Some((format, certainty, why)) = &document.chosen {
-        fact("format", &format!("{format} (certainty {certainty}): {}", safe(why)), screen)?;
+        let text = format!("{format} (certainty {certainty}): {}", safe(why));
+        toned(Tone::Good, "format", Tone::Plain, &text, screen)?;
     }
     for opinion in &document.opinions {
         let why = match &opinion.verdict {
@@ -98,7 +104,7 @@ fn print(number: usize, name: &str, document: &DocumentPreview, screen: &mut Scr
             }
             Verdict::Claimed(_) => continue,
         };
-        fact("not", &format!("{}: {}", opinion.format, safe(why)), screen)?;
+        toned(Tone::Faint, "not", Tone::Faint, &format!("{}: {}", opinion.format, safe(why)), screen)?;
     }
     if let Some(dialect) = &document.dialect {
         fact("dialect", &words(dialect), screen)?;
@@ -119,13 +125,17 @@ fn print(number: usize, name: &str, document: &DocumentPreview, screen: &mut Scr
         screen,
     )?;
     if let Some(clock) = &document.clock {
-        fact("clock", clock, screen)?;
+        toned(Tone::Warning, "clock", Tone::Plain, clock, screen)?;
     }
     document.rows.iter().try_for_each(|row| print_row(row, screen))
 }
 
 fn fact(name: &str, text: &str, screen: &mut Screen) -> std::io::Result<()> {
-    screen.hanging(&format!("  {name:<8} "), text)
+    toned(Tone::Plain, name, Tone::Plain, text, screen)
+}
+
+fn toned(of_name: Tone, name: &str, of_text: Tone, text: &str, screen: &mut Screen) -> std::io::Result<()> {
+    screen.toned((of_name, &format!("  {name:<8} ")), (of_text, text))
 }
 
 /// A dialect in words.
@@ -135,7 +145,9 @@ fn words(dialect: &Dialect) -> String {
         Encoding::Utf16Le | Encoding::Utf16Be => "UTF-16",
         Encoding::Windows1252 => "Windows-1252",
     };
+    let named = dialect.times.join(" or ");
     let order = match dialect.date_order {
+        _ if !named.is_empty() => named.as_str(),
         DateOrder::YearFirst => "year first",
         DateOrder::DayFirst => "day first",
         DateOrder::MonthFirst => "month first",
@@ -143,6 +155,7 @@ fn words(dialect: &Dialect) -> String {
     let clock = match &dialect.zone {
         ZoneRule::Origin => "the origin's zone",
         ZoneRule::Utc => "UTC",
+        ZoneRule::Format => "the zone of its [[format]]",
         ZoneRule::Named(name) => name,
     };
     let separator = dialect.separator.map(|c| format!(", separator {c:?}")).unwrap_or_default();
@@ -154,7 +167,8 @@ fn print_row(row: &PreviewRow, screen: &mut Screen) -> anyhow::Result<()> {
     match row {
         PreviewRow::Leg(leg) => {
             let position = leg.leg.raw.position;
-            screen.line(&format!("  row {} (byte {})", position.row, position.offset))?;
+            let line = format!("  row {} (byte {})", position.row, position.offset);
+            screen.line(&screen.paint(Tone::Heading, &line))?;
             beside::show(&leg.leg, screen)?;
         }
         PreviewRow::Rejected(_, rejection) => print_rejection(rejection, screen)?,
@@ -164,8 +178,10 @@ fn print_row(row: &PreviewRow, screen: &mut Screen) -> anyhow::Result<()> {
                 Skip::RepeatedHeader => "the header once more",
                 Skip::Summary => "a summary; its legs have rows of their own",
                 Skip::Blank => "blank",
+                Skip::NoCall => "no call, as its [[format]] says",
             };
-            screen.line(&format!("  row {} (byte {}): skipped: {why}", position.row, position.offset))?;
+            let line = format!("  row {} (byte {}): skipped: {why}", position.row, position.offset);
+            screen.line(&screen.paint(Tone::Faint, &line))?;
         }
     }
     Ok(())
@@ -185,7 +201,7 @@ fn print_rejection(rejection: &Rejection, screen: &mut Screen) -> anyhow::Result
         _ => &rejection.message,
     };
     let message = format!("{place}{field}: {}: {}", rejection.reason.code(), safe(message));
-    screen.hanging("  rejected ", &message)?;
+    toned(Tone::Bad, "rejected", Tone::Plain, &message, screen)?;
     if !rejection.verbatim.is_empty() {
         let shown = &rejection.verbatim[..rejection.verbatim.len().min(400)];
         screen.hanging("    written  ", &printable(shown))?;

@@ -2,6 +2,7 @@
 
 use super::Exit;
 use super::screen::Screen;
+use crate::formats::Formats;
 use crate::record::card::{Card, Evidence};
 
 /// Arguments.
@@ -12,21 +13,17 @@ pub struct Args {
     json: bool,
 }
 
-/// The cards of all formats.
-pub fn cards() -> Vec<&'static Card> {
-    crate::formats::all().iter().map(|format| format.card()).collect()
-}
-
 const fn evidence(card: &Card) -> &'static str {
     match card.evidence {
         Evidence::Documented => "vendor's documents",
         Evidence::Seen => "real data",
+        Evidence::Configured => "your configuration",
     }
 }
 
 /// Lists the formats.
-pub fn run(args: &Args, screen: &mut Screen) -> anyhow::Result<Exit> {
-    let cards = cards();
+pub fn run(args: &Args, formats: &Formats, screen: &mut Screen) -> anyhow::Result<Exit> {
+    let cards: Vec<&Card> = formats.cards().collect();
     if args.json {
         for card in &cards {
             screen.json_value(&serde_json::json!({

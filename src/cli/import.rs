@@ -1,23 +1,22 @@
 //! `cdrd import`: stores files at once, without a daemon. The files stay where they are; each is a delivery like any
 //! other, so that importing one twice stores nothing twice.
 
+use super::bar::Bar;
 use super::screen::Screen;
 use super::{Exit, Loaded, WrongUsage, journal};
 use crate::config::{self, Config, SourceKind};
 use crate::daemon::{self, DaemonError, LockError, Works};
-use crate::formats;
-use crate::pipeline::{Ended, PipelineError, Progress, Worked};
+use crate::pipeline::{Ended, PipelineError, Worked};
 use crate::record::delivery::{Body, Delivery, DeliveryId, printable};
 use crate::record::outcome::{Actor, Counts};
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Name of the source of imported files.
@@ -47,14 +46,14 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     journal::start_beside_a_bar();
     let config = &loaded.config;
     let choice =
-        Choice::new(config, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
+        Choice::new(loaded, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
     for file in &args.files {
         let data = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
         if !data.is_file() {
             bail!("{} is no file; name the files to import", file.display());
         }
     }
-    let works = match daemon::build(config, Arc::new(daemon::runtime()?)) {
+    let works = match daemon::build(config, &loaded.formats, Arc::new(daemon::runtime()?)) {
         Ok(works) => works,
         Err(DaemonError::Locked(LockError::Held { pid, .. })) => bail!("{}", busy(config, &pid)),
         Err(error) => return Err(error.into()),
@@ -62,7 +61,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let total =
         args.files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|data| data.len()).sum();
     let bar = Bar::start(works.pipeline.progress(), total);
-    let ended = import(&works, config, &choice, &args.files);
+    let ended = import(&works, loaded, &choice, &args.files);
     bar.finish();
     let ended = ended?;
     works.store.close();
@@ -79,11 +78,12 @@ pub(super) struct Choice {
 impl Choice {
     /// Checks the names; a wrong one is said with those that exist.
     pub fn new(
-        config: &Config,
+        loaded: &Loaded,
         origin: Option<&str>,
         format: Option<&str>,
         time_zone: Option<&str>,
     ) -> Result<Self, WrongUsage> {
+        let config = &loaded.config;
         let names: Vec<&str> = config.origins.iter().map(|origin| origin.name.as_str()).collect();
         let wrong = |text: String| Err(WrongUsage(text));
         let origin = match (origin, names.as_slice()) {
@@ -101,7 +101,7 @@ impl Choice {
             }
         };
         if let Some(wish) = format
-            && formats::by_id(wish).is_none()
+            && loaded.formats.by_id(wish).is_none()
         {
             return wrong(format!("no format is named {wish:?}; see `cdrd formats`"));
         }
@@ -131,17 +131,17 @@ fn busy(config: &Config, pid: &str) -> String {
 /// Accepts and reads each file; gives how each ended, in order.
 fn import(
     works: &Works,
-    config: &Config,
+    loaded: &Loaded,
     choice: &Choice,
     files: &[PathBuf],
 ) -> anyhow::Result<HashMap<usize, Ended>> {
     let mut place_of: HashMap<DeliveryId, usize> = HashMap::new();
     let mut ended = HashMap::new();
     for (place, file) in files.iter().enumerate() {
-        let receipt = works.intake.accept(vec![delivery(config, choice, file)?], None)?.pop();
+        let receipt = works.intake.accept(vec![delivery(loaded, choice, file)?], None)?.pop();
         let receipt = receipt.context("the door gave no answer")??;
         place_of.insert(receipt.id, place);
-        drain(works, receipt.id, &mut |id, end| {
+        drain(works, Some(receipt.id), &mut |id, end| {
             if let Some(place) = place_of.get(&id) {
                 ended.insert(*place, end);
             }
@@ -150,11 +150,11 @@ fn import(
     Ok(ended)
 }
 
-fn delivery(config: &Config, choice: &Choice, file: &Path) -> anyhow::Result<Delivery> {
+fn delivery(loaded: &Loaded, choice: &Choice, file: &Path) -> anyhow::Result<Delivery> {
     // A person's link is meant; the door follows none.
     let path = file.canonicalize()?;
-    let origin = config.origins.iter().find(|origin| origin.name == choice.origin);
-    let versions = daemon::format_versions();
+    let origin = loaded.config.origin(&choice.origin);
+    let versions = loaded.formats.versions();
     let reading =
         config::reading_hash(origin, choice.time_zone.as_ref(), choice.format.as_deref(), &versions);
     Ok(Delivery {
@@ -171,8 +171,12 @@ fn delivery(config: &Config, choice: &Choice, file: &Path) -> anyhow::Result<Del
     })
 }
 
-/// Reads everything that waits, also what an earlier run left. What fails of that goes on waiting; this delivery may not.
-fn drain(works: &Works, ours: DeliveryId, note: &mut dyn FnMut(DeliveryId, Ended)) -> anyhow::Result<()> {
+/// Reads everything that waits, also what an earlier run left. What fails of that goes on waiting; our delivery may not.
+pub(super) fn drain(
+    works: &Works,
+    ours: Option<DeliveryId>,
+    note: &mut dyn FnMut(DeliveryId, Ended),
+) -> anyhow::Result<()> {
     let stop = AtomicBool::new(false);
     let mut failures = 0;
     loop {
@@ -182,7 +186,7 @@ fn drain(works: &Works, ours: DeliveryId, note: &mut dyn FnMut(DeliveryId, Ended
                 note(id, end);
                 continue;
             }
-            Ok(Some(Worked { id, .. })) if id != ours => continue,
+            Ok(Some(Worked { id, .. })) if ours != Some(id) => continue,
             Ok(None) if failures == 0 => return Ok(()),
             // Ours rests.
             Ok(None) => {
@@ -233,39 +237,4 @@ fn report(files: &[PathBuf], ended: &HashMap<usize, Ended>, screen: &mut Screen)
 
 fn numbers(counts: &Counts) -> [u64; 6] {
     [counts.rows_read, counts.stored, counts.duplicate, counts.amended, counts.rejected, counts.skipped]
-}
-
-/// A bar on a terminal; elsewhere the pipeline says a line every few seconds.
-struct Bar {
-    drawn: ProgressBar,
-    stop: Arc<AtomicBool>,
-    redraw: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Bar {
-    fn start(progress: Arc<Progress>, bytes: u64) -> Self {
-        // indicatif draws on standard error and hides itself where that is no terminal.
-        let bar = ProgressBar::new(bytes);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {msg} {elapsed}") {
-            bar.set_style(style);
-        }
-        let stop = Arc::new(AtomicBool::new(false));
-        let (shown, told) = (bar.clone(), stop.clone());
-        let redraw = std::thread::spawn(move || {
-            while !told.load(Ordering::Relaxed) {
-                shown.set_position(progress.bytes());
-                shown.set_message(format!("{} rows", progress.rows()));
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        });
-        Self { drawn: bar, stop, redraw: Some(redraw) }
-    }
-
-    fn finish(mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(redraw) = self.redraw.take() {
-            let _ = redraw.join();
-        }
-        self.drawn.finish_and_clear();
-    }
 }

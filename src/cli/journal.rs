@@ -1,5 +1,6 @@
 //! Where log lines go: to the journal with their fields when standard error is the journal, else to standard error.
 
+use super::screen::colours_are_welcome;
 use crate::telemetry;
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -41,12 +42,13 @@ where
         .unwrap_or_else(fallback);
     let registry = tracing_subscriber::registry().with(filter);
     let journal = is_journal().then(|| tracing_journald::layer().ok()).flatten();
+    let colour = std::io::stderr().is_terminal() && colours_are_welcome();
     let started = match journal {
         // The journal's own names: without the prefix, `message_id` becomes MESSAGE_ID.
         Some(layer) => {
             registry.with(layer.with_field_prefix(None).with_syslog_identifier("cdrd".to_owned())).try_init()
         }
-        None => registry.with(lines(writer, std::io::stderr().is_terminal())).try_init(),
+        None => registry.with(lines(writer, colour)).try_init(),
     };
     if started.is_err() {
         tracing::debug!("logging was already set up");

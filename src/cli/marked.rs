@@ -8,14 +8,17 @@ use std::ops::Range;
 const OPEN: &str = ">>>";
 const CLOSE: &str = "<<<";
 
-/// The row on printable lines, the field marked where it can be found.
-pub fn marked(verbatim: &[u8], field: Option<&str>, layouts: &[KnownLayout]) -> String {
+/// The row on printable lines, the field marked where it can be found; `paint` colours the mark.
+pub fn marked(
+    verbatim: &[u8],
+    field: Option<&str>,
+    layouts: &[KnownLayout],
+    paint: impl Fn(&str) -> String,
+) -> String {
     let place = field.and_then(|field| member(verbatim, field).or_else(|| column(verbatim, field, layouts)));
     let Some(place) = place else { return lines(verbatim) };
     let mut text = lines(&verbatim[..place.start]);
-    text.push_str(OPEN);
-    text.push_str(&lines(&verbatim[place.clone()]));
-    text.push_str(CLOSE);
+    text.push_str(&paint(&format!("{OPEN}{}{CLOSE}", lines(&verbatim[place.clone()]))));
     text.push_str(&lines(&verbatim[place.end..]));
     text
 }
@@ -78,8 +81,11 @@ fn split(row: &[u8], separator: u8) -> Vec<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
-    use super::marked;
     use crate::store::query::KnownLayout;
+
+    fn marked(verbatim: &[u8], field: Option<&str>, layouts: &[KnownLayout]) -> String {
+        super::marked(verbatim, field, layouts, str::to_owned)
+    }
 
     fn layouts() -> Vec<KnownLayout> {
         let headers = ["src", "start", "dst"].map(str::to_owned).to_vec();

@@ -1,27 +1,43 @@
 //! What a person types: the arguments, one file per sub-command, and the exit codes.
 
+mod again;
+mod bar;
 mod beside;
 mod calls;
+mod changes;
 mod check;
+mod completions;
+mod csv;
 mod deliveries;
+mod envelope;
 mod explain;
+mod export;
+mod find;
 mod formats;
 mod import;
 pub mod journal;
+mod lineage;
+mod man;
 mod marked;
+mod missing;
+mod numbers;
 mod original;
 mod rejected;
 mod replay;
+mod reread;
+mod retry;
 mod run;
 pub mod screen;
 mod sql;
 mod status;
+mod times;
 
 use crate::config::{self, Config, ConfigError, Surroundings};
 use crate::daemon::DaemonError;
+use crate::formats::Formats;
 use crate::store::query::QueryError;
 use crate::store::sqlite::query::SqliteQuery;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use screen::Screen;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,7 +58,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Collect from all sources until stopped
-    #[command(after_help = "Example: cdrd run")]
+    #[command(after_help = "Example: cdrd run --once")]
     Run(run::Args),
     /// Say what is wrong with the configuration and this host, with line and mend
     #[command(after_help = "Example: cdrd check --config /etc/cdrd/config.toml")]
@@ -62,6 +78,9 @@ enum Command {
     /// List recent call legs
     #[command(after_help = "Example: cdrd calls --since 2h --limit 20")]
     Calls(calls::Args),
+    /// Look for a number everywhere: legs, rejected rows, and with --deep in what arrived
+    #[command(after_help = "Example: cdrd find 01632960123 --around 2025-03-12 --deep")]
+    Find(find::Args),
     /// List what arrived and how it ended
     #[command(after_help = "Example: cdrd deliveries --limit 10")]
     Deliveries(deliveries::Args),
@@ -71,12 +90,18 @@ enum Command {
     /// Rows and documents that could not be stored
     #[command(after_help = "Example: cdrd rejected list --all")]
     Rejected(rejected::Args),
-    /// Correct stored rows after an origin's zone, country or tenant was corrected
-    #[command(after_help = "Example: cdrd replay --rederive --origin pbx")]
+    /// Read deliveries again, or correct stored rows, as the configuration and the formats are now
+    #[command(after_help = "Example: cdrd replay --source inbox --since 3d --preview")]
     Replay(replay::Args),
     /// Ask the database in SQL; reads only
     #[command(after_help = "Example: cdrd sql 'SELECT direction, count(*) FROM cdr GROUP BY 1'")]
     Sql(sql::Args),
+    /// Write a script that completes commands and options when TAB is pressed
+    #[command(after_help = "Example: cdrd completions bash > /usr/share/bash-completion/completions/cdrd")]
+    Completions(completions::Args),
+    /// Write the manual page
+    #[command(after_help = "Example: cdrd man | man -l -")]
+    Man(man::Args),
 }
 
 /// How a command ended.
@@ -108,19 +133,24 @@ impl From<Exit> for ExitCode {
 #[error("{0}")]
 struct WrongUsage(String);
 
-/// What every command but `formats` starts from.
+/// What every command starts from that looks at the configuration.
 #[derive(Debug)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
+    /// All formats: the program's own and those that the configuration describes.
+    pub formats: Formats,
 }
 
 impl Loaded {
     fn new(wished: Option<&Path>) -> Result<Self, ConfigError> {
         let file = config::find(wished)?;
-        let ids: Vec<&str> = formats::cards().iter().map(|card| card.id).collect();
+        let built_in = Formats::built_in();
+        let ids: Vec<&str> = built_in.cards().map(|card| card.id).collect();
         let surroundings = Surroundings { state_directory: state_directory(), formats: &ids };
-        Ok(Self { config: config::load(&file, &surroundings)? })
+        let config = config::load(&file, &surroundings)?;
+        let formats = Formats::with(config.formats.iter().map(|format| format.mapping.clone()));
+        Ok(Self { config, formats })
     }
 
     /// Read access to the database and the spool.
@@ -151,9 +181,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
         }
     };
-    let mut screen = Screen::standard();
-    let ended = dispatch(&cli, &mut screen).and_then(|exit| Ok(screen.finish().map(|()| exit)?));
-    match ended {
+    match ended_of(&cli, &mut Screen::standard()) {
         Ok(exit) => exit.into(),
         Err(error) if is_closed_pipe(&error) => Exit::Done.into(),
         Err(error) => {
@@ -166,19 +194,43 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs a command line (its first word is the program's name) on a screen of the caller's: what a person would see, to
+/// look at in a test. Wrong arguments are an error that says so.
+pub fn shown_on(
+    screen: &mut Screen,
+    arguments: impl IntoIterator<Item = std::ffi::OsString>,
+) -> anyhow::Result<Exit> {
+    ended_of(&Cli::try_parse_from(arguments)?, screen)
+}
+
+fn ended_of(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
+    dispatch(cli, screen).and_then(|exit| Ok(screen.finish().map(|()| exit)?))
+}
+
 fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
-    if let Command::Formats(args) = &cli.command {
-        return formats::run(args, screen);
+    match &cli.command {
+        Command::Completions(args) => return completions::run(args, Cli::command(), screen),
+        Command::Man(args) => return man::run(args, Cli::command(), screen),
+        Command::Formats(args) => {
+            // What the program reads by itself can be asked without a configuration.
+            let formats = match Loaded::new(cli.config.as_deref()) {
+                Err(ConfigError::Missing) => Formats::built_in(),
+                loaded => loaded?.formats,
+            };
+            return formats::run(args, &formats, screen);
+        }
+        _ => {}
     }
     let loaded = Loaded::new(cli.config.as_deref())?;
     match &cli.command {
-        Command::Formats(args) => formats::run(args, screen),
+        Command::Formats(_) | Command::Completions(_) | Command::Man(_) => Ok(Exit::Done),
         Command::Run(args) => run::run(args, &loaded, screen),
         Command::Check(args) => check::run(args, &loaded, screen),
         Command::Import(args) => import::run(args, &loaded, screen),
         Command::Explain(args) => explain::run(args, &loaded, screen),
         Command::Status(args) => status::run(args, &loaded, screen),
         Command::Calls(args) => calls::run(args, &loaded, screen),
+        Command::Find(args) => find::run(args, &loaded, screen),
         Command::Deliveries(args) => deliveries::run(args, &loaded, screen),
         Command::Original(args) => original::run(args, &loaded, screen),
         Command::Rejected(args) => rejected::run(args, &loaded, screen),
@@ -195,16 +247,36 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::Cli;
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser as _};
+
+    /// Every command that does something, by the words that call it.
+    fn leaves(command: &clap::Command, words: &str, found: &mut Vec<(String, String)>) {
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+            let words = format!("{words} {}", command.get_name());
+            if command.has_subcommands() {
+                leaves(command, &words, found);
+            } else {
+                let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                found.push((words, example));
+            }
+        }
+    }
 
     #[test]
-    fn the_arguments_are_consistent_and_each_command_has_an_example() {
+    fn the_arguments_are_consistent_and_each_command_has_an_example_that_parses() {
         let command = Cli::command();
         command.clone().debug_assert();
-        for command in command.get_subcommands() {
-            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let start = format!("Example: cdrd {}", command.get_name());
-            assert!(example.starts_with(&start), "{}", command.get_name());
+        let mut found = Vec::new();
+        leaves(&command, "cdrd", &mut found);
+        assert!(found.iter().any(|(words, _)| words == "cdrd rejected list"), "{found:?}");
+        for (words, example) in found {
+            assert!(example.starts_with(&format!("Example: {words}")), "{words}: {example:?}");
+            let line =
+                example.trim_start_matches("Example: ").split(['>', '|', '\'']).next().unwrap_or_default();
+            let mut line: Vec<&str> = line.split_whitespace().collect();
+            // Its statement stands in quotes.
+            line.extend((words == "cdrd sql").then_some("SELECT 1"));
+            assert!(Cli::try_parse_from(&line).is_ok(), "{example:?}");
         }
     }
 }

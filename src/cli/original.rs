@@ -3,14 +3,14 @@
 use super::screen::Screen;
 use super::{Exit, Loaded};
 use crate::daemon;
-use crate::intake::{self, Intake};
+use crate::intake::{self, Intake, OriginalRead};
 use crate::record::delivery::DeliveryId;
 use crate::store::query::{Query, Value};
 use crate::unpack::{self, Found, Limits, UnpackError};
 use anyhow::{Context, bail};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -29,10 +29,7 @@ pub struct Args {
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
     let runtime = daemon::runtime()?;
     let state_dir = &loaded.config.state_dir;
-    if !state_dir.join("spool.db").exists() {
-        bail!("{} holds no deliveries yet; start `cdrd run` or use `cdrd import`", state_dir.display());
-    }
-    let intake = Intake::open(state_dir, intake::Config::default(), runtime.handle().clone())?;
+    let intake = open(loaded, &runtime)?;
     let id = first_of(args.delivery, loaded, &runtime)?;
     let mut original = intake.open_original(id)?;
     let mut file;
@@ -48,6 +45,26 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         std::io::copy(&mut original, out)?;
         return Ok(Exit::Done);
     };
+    write_document(&mut *original, wanted, state_dir, out)?;
+    Ok(Exit::Done)
+}
+
+/// The door, to read bodies through. Fails where nothing was received yet.
+pub(super) fn open(loaded: &Loaded, runtime: &tokio::runtime::Runtime) -> anyhow::Result<Intake> {
+    let state_dir = &loaded.config.state_dir;
+    if !state_dir.join("spool.db").exists() {
+        bail!("{} holds no deliveries yet; start `cdrd run` or use `cdrd import`", state_dir.display());
+    }
+    Ok(Intake::open(state_dir, intake::Config::default(), runtime.handle().clone())?)
+}
+
+/// Writes one document of a body, unpacked.
+pub(super) fn write_document(
+    mut original: &mut dyn OriginalRead,
+    wanted: u32,
+    state_dir: &Path,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let mut number = 0;
     let scratch = crate::pipeline::ScratchFolder(state_dir.join("spool"));
     let mut visit = |found: Found<'_>| -> anyhow::Result<()> {
@@ -62,7 +79,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     };
     match unpack::unpack(&mut original, "", &Limits::default(), &scratch, &mut visit) {
         Ok(()) if number < wanted || wanted == 0 => bail!("the delivery has {number} documents"),
-        Ok(()) => Ok(Exit::Done),
+        Ok(()) => Ok(()),
         Err(UnpackError::Io(error)) => Err(error.into()),
         Err(UnpackError::Visit(error)) => Err(error),
     }

@@ -2,12 +2,13 @@
 
 use super::deliveries::second;
 use super::marked::marked;
-use super::screen::{Screen, cell};
-use super::{Exit, Loaded};
+use super::screen::{Screen, Tone, cell};
+use super::{Exit, Loaded, export, retry};
 use crate::record::delivery::printable;
 use crate::record::outcome::VERBATIM_CAP;
-use crate::store::query::{Query as _, RejectedRow, Table, Value};
+use crate::store::query::{Query as _, RejectedRow, RejectedWish, Table, Value};
 use anyhow::Context as _;
+use std::path::PathBuf;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -27,8 +28,22 @@ enum Command {
         /// With --all, at most so many, the latest first
         #[arg(long, default_value_t = 50, value_name = "N")]
         limit: u32,
+        #[command(flatten)]
+        filter: Filter,
         /// One JSON object per line
         #[arg(long)]
+        json: bool,
+    },
+    /// Write the rows as they were sent, to be mended and imported: a file for each document, with its header
+    #[command(after_help = "Example: cdrd rejected export --reason start_invalid --output to-mend")]
+    Export {
+        #[command(flatten)]
+        filter: Filter,
+        /// Folder for the files
+        #[arg(long, short, value_name = "DIR", required_unless_present = "json")]
+        output: Option<PathBuf>,
+        /// One JSON object per line instead, with everything that is known of the row
+        #[arg(long, conflicts_with = "output")]
         json: bool,
     },
     /// Show one: where it stands, what is wrong, what to do, and the row as sent
@@ -37,25 +52,78 @@ enum Command {
         /// Number of the rejection (see `cdrd rejected list --all`)
         id: i64,
     },
+    /// Read them again after the configuration was mended; what reads now is stored
+    #[command(after_help = "Example: cdrd rejected retry --reason format_unknown")]
+    Retry(retry::Args),
 }
 
-/// Lists or shows.
+/// Which of them.
+#[derive(Debug, clap::Args)]
+struct Filter {
+    /// Only with this reason (see docs/reasons.md)
+    #[arg(long)]
+    reason: Option<String>,
+    /// Only of this format; an empty text: of documents that no format claims
+    #[arg(long)]
+    format: Option<String>,
+    /// Only from this source
+    #[arg(long)]
+    source: Option<String>,
+}
+
+impl Filter {
+    fn wish(&self, limit: u32) -> RejectedWish {
+        let (reason, format, source) = (self.reason.clone(), self.format.clone(), self.source.clone());
+        RejectedWish { reason, format, source, limit, ..RejectedWish::default() }
+    }
+
+    /// Whether a row has what is asked for.
+    fn takes(&self, table: &Table, row: &[Value]) -> bool {
+        let wishes = [("reason", &self.reason), ("format", &self.format), ("source", &self.source)];
+        wishes
+            .iter()
+            .all(|(column, wish)| wish.as_ref().is_none_or(|wish| table.value(row, column).text() == wish))
+    }
+}
+
+/// Lists, shows, exports or retries.
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
+    if let Command::Retry(args) = &args.command {
+        return retry::run(args, loaded, screen);
+    }
     let runtime = super::runtime()?;
     let query = loaded.query(&runtime)?;
-    match args.command {
-        Command::List { all, limit, json } => {
-            let table = if all { query.rejected(limit)? } else { query.rejected_groups()? };
-            if json {
+    match &args.command {
+        Command::Retry(_) => {}
+        Command::List { all, limit, filter, json } => {
+            let table = if *all {
+                query.rejected(&filter.wish(*limit))?
+            } else {
+                let Table { columns, rows } = query.rejected_groups()?;
+                let groups = Table { columns, rows: Vec::new() };
+                let rows = rows.into_iter().filter(|row| filter.takes(&groups, row)).collect();
+                Table { rows, ..groups }
+            };
+            if *json {
                 screen.json_table(&table)?;
-            } else if all {
+            } else if *all {
                 rows(&table, screen)?;
             } else {
                 groups(&table, screen)?;
             }
         }
+        Command::Export { filter, output, json: _ } => {
+            let table = query.rejected(&filter.wish(u32::MAX))?;
+            match output {
+                Some(folder) => {
+                    let runtime = crate::daemon::runtime()?;
+                    export::as_files(&table, folder, loaded, &query, &runtime, screen)?;
+                }
+                None => export::as_json(&table, &query, screen)?,
+            }
+        }
         Command::Show { id } => {
-            let row = query.rejection(id)?.with_context(|| {
+            let row = query.rejection(*id)?.with_context(|| {
                 format!("there is no rejection {id}; `cdrd rejected list --all` lists their numbers")
             })?;
             show(&row, screen)?;
@@ -138,15 +206,18 @@ fn show(row: &RejectedRow, screen: &mut Screen) -> std::io::Result<()> {
         fact("field", &safe(field))?;
     }
     fact("message", &safe(&row.message))?;
-    if let Some(resolved) = &row.resolved_at {
-        fact("resolved", &second(resolved))?;
+    match &row.resolved_at {
+        Some(resolved) => fact("resolved", &second(resolved))?,
+        None => fact("retry", &format!("cdrd rejected retry {} (once the cause is mended)", row.id))?,
     }
     fact("original", &format!("cdrd original {} --document {}", row.delivery, row.document_number))?;
     if row.verbatim.is_empty() {
         return Ok(());
     }
     screen.line("")?;
-    screen.line(&marked(&row.verbatim, row.field.as_deref(), &row.layouts))?;
+    let shown =
+        marked(&row.verbatim, row.field.as_deref(), &row.layouts, |text| screen.paint(Tone::Bad, text));
+    screen.line(&shown)?;
     if row.verbatim.len() >= VERBATIM_CAP {
         screen.line(&format!("(only the first {} KiB are kept here)", VERBATIM_CAP / 1024))?;
     }

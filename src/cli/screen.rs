@@ -1,16 +1,18 @@
 //! What goes to standard output: tables that fit a terminal, tab-separated lines in a pipe, JSON lines on request.
-//! Text from outside never reaches a terminal unescaped.
+//! Text from outside never reaches a terminal unescaped. Colours only add to what the words say: they are for a person
+//! at a terminal, and never in a pipe.
 
 use crate::record::delivery::shown;
 use crate::store::query::{Table, Value};
-use comfy_table::{ColumnConstraint, ContentArrangement, Width, presets};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Width, presets};
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 
 /// Columns that people copy or compare: never broken over lines.
 const SOLID: [&str; 4] = ["id", "started", "state", "reason"];
-/// Words up to this long are never broken either; a longer one is, or no path would fit.
-const LONGEST_WORD: usize = 12;
+/// Words up to this long are not broken either: a telephone number has sixteen characters. Where the terminal is too
+/// narrow for that, shorter ones are; a longer one always is, or no path would fit.
+const LONGEST_WORDS: [usize; 2] = [16, 12];
 /// Where the terminal does not tell its width.
 const USUAL_WIDTH: usize = 80;
 
@@ -18,6 +20,51 @@ const USUAL_WIDTH: usize = 80;
 pub struct Screen {
     out: Box<dyn Write>,
     terminal: bool,
+    colour: bool,
+    /// Columns, where they are not asked for.
+    fixed_width: Option<usize>,
+}
+
+/// What a text is to a reader; a terminal shows it by a colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As any other.
+    Plain,
+    /// What follows belongs to it.
+    Heading,
+    /// As it should be.
+    Good,
+    /// Worth a look.
+    Warning,
+    /// Somebody must act.
+    Bad,
+    /// Beside the point.
+    Faint,
+}
+
+impl Tone {
+    /// Of the words for states and outcomes.
+    fn of(word: &str) -> Self {
+        match word {
+            "done_with_rejects" | "retrying" | "no_answer" | "busy" | "cancelled" | "unknown" => {
+                Self::Warning
+            }
+            "rejected" | "stopped" | "failed" => Self::Bad,
+            "repeated" | "empty" | "off" => Self::Faint,
+            _ => Self::Plain,
+        }
+    }
+
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Heading => "1",
+            Self::Good => "32",
+            Self::Warning => "33",
+            Self::Bad => "31",
+            Self::Faint => "2",
+        }
+    }
 }
 
 impl Screen {
@@ -25,12 +72,18 @@ impl Screen {
     pub fn standard() -> Self {
         let out = io::stdout();
         let terminal = out.is_terminal();
-        Self { out: Box::new(BufWriter::new(out)), terminal }
+        let colour = terminal && colours_are_welcome();
+        Self { out: Box::new(BufWriter::new(out)), terminal, colour, fixed_width: None }
     }
 
     /// Something that is no terminal.
     pub fn plain(out: Box<dyn Write>) -> Self {
-        Self { out, terminal: false }
+        Self { out, terminal: false, colour: false, fixed_width: None }
+    }
+
+    /// A terminal of this width that is none: what a person would see.
+    pub fn like_a_terminal(out: Box<dyn Write>, width: usize, colour: bool) -> Self {
+        Self { out, terminal: true, colour, fixed_width: Some(width) }
     }
 
     /// Whether a person looks at it.
@@ -46,11 +99,26 @@ impl Screen {
     /// A text that is too long for the terminal goes on below its start; in a pipe it stays on one line. No text, no
     /// line.
     pub fn hanging(&mut self, start: &str, text: &str) -> io::Result<()> {
-        if text.is_empty() {
+        self.toned((Tone::Plain, start), (Tone::Plain, text))
+    }
+
+    /// [`Self::hanging`] with a tone each.
+    pub fn toned(&mut self, start: (Tone, &str), text: (Tone, &str)) -> io::Result<()> {
+        if text.1.is_empty() {
             return Ok(());
         }
         let width = if self.terminal { self.width() } else { usize::MAX };
-        self.line(&hung(start, text, width))
+        let lines = hung(start.1, text.1, width);
+        let (begin, rest) = lines.split_at(start.1.len());
+        self.line(&format!("{}{}", self.paint(start.0, begin), self.paint(text.0, rest)))
+    }
+
+    /// The text in its tone, where colours are wanted.
+    pub fn paint(&self, tone: Tone, text: &str) -> String {
+        if !self.colour || tone == Tone::Plain || text.is_empty() {
+            return text.to_owned();
+        }
+        format!("\x1b[{}m{text}\x1b[0m", tone.code())
     }
 
     /// Bytes as they are.
@@ -67,12 +135,15 @@ impl Screen {
             }
             return Ok(());
         }
-        let drawn = drawn(header, rows, self.width());
+        let drawn = drawn(header, rows, self.width(), self.colour);
         self.out.write_all(drawn.as_bytes())
     }
 
     /// Columns of the terminal.
     pub fn width(&self) -> usize {
+        if let Some(width) = self.fixed_width {
+            return width;
+        }
         comfy_table::Table::new().width().map_or(USUAL_WIDTH, usize::from)
     }
 
@@ -98,26 +169,61 @@ impl Screen {
 }
 
 /// A table that fits; where it cannot without breaking words, each row is a block of lines with a name before each value.
-fn drawn(header: &[&str], rows: &[Vec<String>], width: usize) -> String {
-    let widths: Vec<usize> =
-        header.iter().enumerate().map(|(place, name)| least_width(name, place, rows)).collect();
-    // A blank on each side of a column.
-    if widths.iter().map(|least| least + 2).sum::<usize>() > width && !rows.is_empty() {
+fn drawn(header: &[&str], rows: &[Vec<String>], width: usize, colour: bool) -> String {
+    let widths = |longest: usize| -> Vec<usize> {
+        header.iter().enumerate().map(|(place, name)| least_width(name, place, rows, longest)).collect()
+    };
+    // A blank on each side of a column, of which the last is not seen.
+    let fits = |widths: &Vec<usize>| widths.iter().map(|least| least + 2).sum::<usize>() <= width + 1;
+    let Some(widths) = LONGEST_WORDS.map(widths).into_iter().find(|widths| fits(widths) || rows.is_empty())
+    else {
         return blocks(header, rows);
-    }
+    };
     let mut table = comfy_table::Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
-    table.set_header(header.iter().map(|name| name.to_uppercase()));
+    table.set_width(u16::try_from(width + 1).unwrap_or(u16::MAX));
+    // Whether colours are wanted was decided by whoever made the screen.
+    if colour {
+        table.enforce_styling();
+        table.style_text_only();
+    } else {
+        table.force_no_tty();
+    }
+    table.set_header(header.iter().map(|name| Cell::new(name.to_uppercase()).add_attribute(Attribute::Bold)));
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().zip(header).map(|(text, name)| toned_cell(text, name)));
     }
     for (column, least) in table.column_iter_mut().zip(widths) {
         let width = Width::Fixed(u16::try_from(least + 2).unwrap_or(u16::MAX));
         column.set_constraint(ColumnConstraint::LowerBoundary(width));
     }
     format!("{}\n", table.trim_fmt())
+}
+
+/// Columns whose words have tones.
+fn toned_cell(text: &str, column: &str) -> Cell {
+    let cell = Cell::new(text);
+    if !["state", "disposition", "outcome"].contains(&column) {
+        return cell;
+    }
+    match Tone::of(text) {
+        Tone::Bad => cell.fg(Color::DarkRed),
+        Tone::Warning => cell.fg(Color::DarkYellow),
+        Tone::Faint => cell.add_attribute(Attribute::Dim),
+        Tone::Good | Tone::Plain | Tone::Heading => cell,
+    }
+}
+
+/// Whether whoever sits at the terminal wants colours.
+pub fn colours_are_welcome() -> bool {
+    let said = |name: &str| std::env::var(name).ok();
+    colours(said("NO_COLOR").as_deref(), said("CLICOLOR").as_deref(), said("TERM").as_deref())
+}
+
+/// What the environment says of colours: <https://no-color.org> and the older `CLICOLOR` say how people refuse it.
+fn colours(no_color: Option<&str>, clicolor: Option<&str>, term: Option<&str>) -> bool {
+    no_color.is_none_or(str::is_empty) && clicolor != Some("0") && term != Some("dumb")
 }
 
 /// Breaks a text between words, or in a word that is longer than a line.
@@ -150,13 +256,13 @@ fn hung(start: &str, text: &str, width: usize) -> String {
     lines
 }
 
-fn least_width(name: &str, place: usize, rows: &[Vec<String>]) -> usize {
+fn least_width(name: &str, place: usize, rows: &[Vec<String>], longest: usize) -> usize {
     let length = |text: &str| text.chars().count();
     let needed = |cell: &String| {
         if SOLID.contains(&name) {
             return length(cell);
         }
-        cell.split(' ').map(length).max().unwrap_or(0).min(LONGEST_WORD)
+        cell.split(' ').map(length).max().unwrap_or(0).min(longest)
     };
     rows.iter().filter_map(|row| row.get(place)).map(needed).max().unwrap_or(0).max(length(name))
 }
@@ -209,7 +315,8 @@ pub fn cell(value: &Value) -> String {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -218,7 +325,17 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Says on standard error what went wrong. Where it cannot be said, nobody listens.
 pub fn complain(error: &anyhow::Error) {
-    let _ = writeln!(io::stderr(), "cdrd: {error:#}");
+    complain_of(&format!("{error:#}"));
+}
+
+/// A fault in words, on standard error.
+pub fn complain_of(words: &str) {
+    let _ = writeln!(io::stderr(), "cdrd: {words}");
+}
+
+/// Says on standard error what a person should know beside the result.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "cdrd: {text}");
 }
 
 /// A size for people.
@@ -238,12 +355,22 @@ pub fn size(bytes: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{cell, drawn, hung, json_object, size};
+    use super::{cell, colours, drawn, hung, json_object, size};
     use crate::store::query::Value;
 
     fn table(width: usize) -> String {
         let row = ["01JQ00000000000000000000A1", "2025-03-31 09:00:00Z", "a very long name.csv", "done"];
-        drawn(&["id", "received", "name", "state"], &[row.map(str::to_owned).to_vec()], width)
+        drawn(&["id", "received", "name", "state"], &[row.map(str::to_owned).to_vec()], width, false)
+    }
+
+    #[test]
+    fn colours_are_refused_by_whoever_does_not_want_them() {
+        assert!(colours(None, None, Some("xterm")) && colours(Some(""), Some("1"), None));
+        for (no_color, clicolor, term) in
+            [(Some("1"), None, None), (None, Some("0"), None), (None, None, Some("dumb"))]
+        {
+            assert!(!colours(no_color, clicolor, term));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `cdrd status`: whether a daemon runs, how its sources are, what waits, and what the last day brought.
 
 use super::deliveries::{counts, second};
-use super::screen::{Screen, cell, json_object, size};
+use super::screen::{Screen, Tone, cell, json_object, size};
 use super::{Exit, Loaded};
 use crate::record::delivery::{DeliveryId, printable};
 use crate::store::query::{Overview, Query as _, QueryError, StoredOrigin, Table, Value};
@@ -108,16 +108,26 @@ fn as_lines(
     fact("24 hours", &sums(&overview.recent))?;
     match overview.rejected_open {
         0 => fact("rejected", "none open")?,
-        open => fact("rejected", &format!("{open} open: `cdrd rejected list` says why"))?,
+        open => {
+            let text = format!("{open} open: `cdrd rejected list` says why");
+            screen.toned((Tone::Warning, "rejected   "), (Tone::Plain, &text))?;
+        }
     }
     for source in &config.sources {
         let states = &overview.sources;
         let known = states.rows.iter().find(|row| states.value(row, "source").text() == source.name);
         let state = known.map_or_else(|| "not started yet".to_owned(), |row| health(states, row));
-        fact("source", &format!("{}: {state}", source.name))?;
+        let tone = known.map_or(Tone::Faint, |row| match states.value(row, "health").text() {
+            "ok" => Tone::Good,
+            "retrying" | "late" => Tone::Warning,
+            "stopped" => Tone::Bad,
+            _ => Tone::Faint,
+        });
+        screen.toned((tone, "source     "), (Tone::Plain, &format!("{}: {state}", source.name)))?;
     }
     for (origin, fault) in origins.iter().filter_map(|origin| Some((origin, origin.clock_fault.as_ref()?))) {
-        fact("clock", &format!("origin {}: {}", origin.name, printable(fault.as_bytes())))?;
+        let text = format!("origin {}: {}", origin.name, printable(fault.as_bytes()));
+        screen.toned((Tone::Warning, "clock      "), (Tone::Plain, &text))?;
     }
     Ok(())
 }

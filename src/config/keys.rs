@@ -1,6 +1,8 @@
 //! Every key that a configuration file may hold, with its default and meaning: the shipped `config.toml`, the hints in
 //! messages and the reader all go by this list.
 
+use crate::record::field::Field;
+
 /// The tables of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
@@ -8,10 +10,45 @@ pub enum Table {
     Top,
     /// `[store]`.
     Store,
+    /// `[http]`.
+    Http,
     /// `[[origin]]`.
     Origin,
     /// `[[source]]`.
     Source,
+    /// `[[format]]`.
+    Format,
+    /// `[format.columns]`: fields and where their text is.
+    Columns,
+    /// One column that is made of several, `{ join = [...] }`.
+    Join,
+    /// `[format.constants]`: fields and their text.
+    Constants,
+    /// `[format.dispositions]`: outcome words.
+    Dispositions,
+    /// `[format.directions]`: direction words.
+    Directions,
+    /// One rule under `skip`.
+    Skip,
+}
+
+impl Table {
+    /// How messages call the table, with the dot before a key.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Top => "",
+            Self::Store => "store.",
+            Self::Http => "http.",
+            Self::Origin => "origin.",
+            Self::Source => "source.",
+            Self::Format => "format.",
+            Self::Columns | Self::Join => "format.columns.",
+            Self::Constants => "format.constants.",
+            Self::Dispositions => "format.dispositions.",
+            Self::Directions => "format.directions.",
+            Self::Skip => "format.skip.",
+        }
+    }
 }
 
 /// A key.
@@ -31,10 +68,14 @@ const fn key(table: Table, name: &'static str, default: Option<&'static str>) ->
 
 /// Header of the store's table.
 pub const STORE: &str = "store";
+/// Header of the table of health and metrics.
+pub const HTTP: &str = "http";
 /// Header of an origin.
 pub const ORIGIN: &str = "origin";
 /// Header of a source.
 pub const SOURCE: &str = "source";
+/// Header of a format; a source's key of the same name fixes one.
+pub const FORMAT: &str = "format";
 
 pub(super) const STATE_DIR: &str = "state_dir";
 pub(super) const URL: &str = "url";
@@ -44,7 +85,6 @@ pub(super) const COUNTRY: &str = "country";
 pub(super) const TENANT: &str = "tenant";
 pub(super) const FORMERLY: &str = "formerly";
 pub(super) const KIND: &str = "kind";
-pub(super) const FORMAT: &str = "format";
 pub(super) const PATH: &str = "path";
 pub(super) const MODE: &str = "mode";
 pub(super) const FILES: &str = "files";
@@ -53,11 +93,46 @@ pub(super) const RECURSIVE: &str = "recursive";
 pub(super) const MARKER: &str = "marker";
 pub(super) const SETTLE: &str = "settle";
 pub(super) const RESCAN: &str = "rescan";
+pub(super) const EXPECT_EVERY: &str = "expect_every";
+pub(super) const LISTEN: &str = "listen";
+pub(super) const ID: &str = "id";
+pub(super) const TITLE: &str = "title";
+pub(super) const SYSTEM: &str = "system";
+pub(super) const SYNTAX: &str = "syntax";
+pub(super) const SEPARATOR: &str = "separator";
+pub(super) const QUOTE: &str = "quote";
+pub(super) const ENCODING: &str = "encoding";
+pub(super) const HEADER: &str = "header";
+pub(super) const WIDTH: &str = "width";
+pub(super) const SKIP_LINES: &str = "skip_lines";
+pub(super) const RECOGNISE: &str = "recognise";
+pub(super) const DATES: &str = "dates";
+pub(super) const DURATION_UNIT: &str = "duration_unit";
+pub(super) const MATCH: &str = "match";
+pub(super) const SURE: &str = "sure";
+pub(super) const INSTANCE: &str = "instance";
+pub(super) const EXACT: &str = "exact";
+pub(super) const NEAR: &str = "near";
+pub(super) const EVENTS: &str = "events";
+pub(super) const LINKS: &str = "links";
+pub(super) const SKIP: &str = "skip";
+pub(super) const RECORDING_SEPARATOR: &str = "recording_separator";
+pub(super) const COLUMNS: &str = "columns";
+pub(super) const CONSTANTS: &str = "constants";
+pub(super) const DISPOSITIONS: &str = "dispositions";
+pub(super) const DIRECTIONS: &str = "directions";
+pub(super) const JOIN: &str = "join";
+pub(super) const COLUMN: &str = "column";
+pub(super) const EQUALS: &str = "equals";
+pub(super) const MATCHES: &str = "matches";
+pub(super) const BLANK: &str = "blank";
+pub(super) const BEGINS: &str = "begins";
 
 /// All keys, in the order in which the shipped file explains them.
 pub const KEYS: &[Key] = &[
     key(Table::Top, STATE_DIR, Some("\"var\"")),
     key(Table::Store, URL, Some("\"sqlite:cdr.db\"")),
+    key(Table::Http, LISTEN, Some("\"127.0.0.1:8380\"")),
     key(Table::Origin, NAME, None),
     key(Table::Origin, TIME_ZONE, Some("\"auto\"")),
     key(Table::Origin, COUNTRY, None),
@@ -77,10 +152,38 @@ pub const KEYS: &[Key] = &[
     key(Table::Source, RESCAN, Some("\"60s\"")),
     key(Table::Source, TIME_ZONE, None),
     key(Table::Source, FORMAT, None),
+    key(Table::Source, EXPECT_EVERY, None),
+    key(Table::Format, ID, None),
+    key(Table::Format, TITLE, None),
+    key(Table::Format, SYSTEM, None),
+    key(Table::Format, SYNTAX, Some("\"delimited\"")),
+    key(Table::Format, SEPARATOR, Some("\",\"")),
+    key(Table::Format, QUOTE, Some("'\"'")),
+    key(Table::Format, HEADER, Some("true")),
+    key(Table::Format, WIDTH, None),
+    key(Table::Format, SKIP_LINES, Some("0")),
+    key(Table::Format, RECOGNISE, None),
+    key(Table::Format, PATH, None),
+    key(Table::Format, ENCODING, Some("\"auto\"")),
+    key(Table::Format, DATES, None),
+    key(Table::Format, TIME_ZONE, None),
+    key(Table::Format, DURATION_UNIT, Some("\"s\"")),
+    key(Table::Format, RECORDING_SEPARATOR, Some("\",\"")),
+    key(Table::Format, MATCH, None),
+    key(Table::Format, SURE, None),
+    key(Table::Format, INSTANCE, None),
+    key(Table::Format, EXACT, None),
+    key(Table::Format, NEAR, None),
+    key(Table::Format, EVENTS, None),
+    key(Table::Format, LINKS, None),
+    key(Table::Format, SKIP, None),
 ];
 
 /// Headers that may stand in the file.
-pub const HEADERS: &[&str] = &[STORE, ORIGIN, SOURCE];
+pub const HEADERS: &[&str] = &[STORE, HTTP, ORIGIN, SOURCE, FORMAT];
+
+/// Tables of a format.
+pub const FORMAT_TABLES: &[&str] = &[COLUMNS, CONSTANTS, DISPOSITIONS, DIRECTIONS];
 
 /// The kinds of sources that this version knows.
 pub const SOURCE_KINDS: &[&str] = &["folder"];
@@ -91,8 +194,20 @@ pub const FOLDER_MODES: &[&str] = &["whole", "append"];
 /// What may stand in a table.
 pub fn names(table: Table) -> Vec<&'static str> {
     let keys = KEYS.iter().filter(|key| key.table == table).map(|key| key.name);
-    let headers = HEADERS.iter().copied().filter(|_| table == Table::Top);
-    keys.chain(headers).collect()
+    let others: Vec<&'static str> = match table {
+        Table::Top => HEADERS.to_vec(),
+        Table::Format => FORMAT_TABLES.to_vec(),
+        Table::Columns | Table::Constants => Field::ALL.iter().map(|field| field.name()).collect(),
+        Table::Join => vec![JOIN],
+        Table::Skip => vec![COLUMN, EQUALS, MATCHES, BLANK, BEGINS],
+        Table::Store
+        | Table::Http
+        | Table::Origin
+        | Table::Source
+        | Table::Dispositions
+        | Table::Directions => Vec::new(),
+    };
+    keys.chain(others).collect()
 }
 
 /// The known word that a person probably meant.

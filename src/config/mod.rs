@@ -1,7 +1,10 @@
 //! Loads `config.toml` and `config.d/*.toml` and says in one go everything that is wrong with them, each fault with
 //! file, line, key and mend. Must never guess, and never be imported by a module that it configures.
 
+mod expectation;
 mod fault;
+mod format;
+mod http;
 pub mod keys;
 mod origin;
 mod place;
@@ -12,10 +15,13 @@ mod stanza;
 pub use fault::{ConfigError, Fault};
 pub use reading::reading_hash;
 
+use crate::formats::mapping::MappingConfig;
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use keys::Table;
 use place::Parsed;
 use stanza::{Stanza, Stanzas};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +38,19 @@ pub struct Config {
     pub origins: Vec<OriginConfig>,
     /// The ways in, in the order of the files.
     pub sources: Vec<SourceConfig>,
+    /// Where health and metrics can be asked for; `None`: nowhere.
+    pub http: Option<SocketAddr>,
+    /// Formats that are described here, in the order of the files.
+    pub formats: Vec<FormatConfig>,
+}
+
+/// A format that is described in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormatConfig {
+    /// What it says.
+    pub mapping: MappingConfig,
+    /// File and line of its stanza, for messages.
+    pub place: String,
 }
 
 /// Where legs are stored.
@@ -78,10 +97,27 @@ pub struct SourceConfig {
     pub time_zone: Option<TimeZone>,
     /// The one format that may read what it brings.
     pub pinned_format: Option<String>,
+    /// How often rows should come.
+    pub expect: Option<Expectation>,
     /// What kind of way in.
     pub kind: SourceKind,
     /// File and line of its stanza, for messages.
     pub place: String,
+}
+
+/// How often rows of a source should come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expectation {
+    /// The longest silence, counted in the window alone.
+    pub every: SignedDuration,
+    /// Days of the window, from Monday.
+    pub days: [bool; 7],
+    /// Hours of the window; an end at midnight is the end of the day.
+    pub hours: (jiff::civil::Time, jiff::civil::Time),
+    /// Zone of the window; `None`: all time counts.
+    pub window_zone: Option<TimeZone>,
+    /// The same as a person wrote it.
+    pub words: String,
 }
 
 /// The kinds of sources.
@@ -115,7 +151,7 @@ pub struct FolderConfig {
 pub struct Surroundings<'a> {
     /// `$STATE_DIRECTORY` as systemd sets it.
     pub state_directory: Option<PathBuf>,
-    /// Ids of the formats that this program reads.
+    /// Ids of the formats that this program reads without being told how.
     pub formats: &'a [&'a str],
 }
 
@@ -158,8 +194,10 @@ fn assemble(
 ) -> Config {
     let mut state_dir = None;
     let mut url = None;
+    let mut http = Some(http::usual());
     let mut origins = Stanzas::default();
     let mut sources = Stanzas::default();
+    let mut formats = Stanzas::default();
     for parsed in parsed {
         let mut top = Stanza::top(parsed, faults);
         state_dir = top.path(keys::STATE_DIR, base).or(state_dir);
@@ -167,8 +205,13 @@ fn assemble(
             url = store.text(keys::URL).or(url);
             store.unknown_keys();
         }
+        if let Some(mut stanza) = top.table(keys::HTTP, Table::Http) {
+            http = http::read(&mut stanza, http);
+            stanza.unknown_keys();
+        }
         origins.extend(top.list(keys::ORIGIN));
         sources.extend(top.list(keys::SOURCE));
+        formats.extend(top.list(keys::FORMAT));
         top.unknown_keys();
     }
     let state_dir = surroundings
@@ -181,9 +224,12 @@ fn assemble(
         None => PathBuf::from("cdr.db"),
     };
     let origins = origin::read_all(&origins, faults);
-    let sources = source::read_all(&sources, &origins, base, surroundings.formats, faults);
+    let (formats, described) = format::read_all(&formats, surroundings.formats, faults);
+    let mut known = surroundings.formats.to_vec();
+    known.extend(described.iter().map(String::as_str));
+    let sources = source::read_all(&sources, &origins, base, &known, faults);
     let store = StoreConfig { sqlite: state_dir.join(sqlite) };
-    Config { file: file.to_owned(), state_dir, store, origins, sources }
+    Config { file: file.to_owned(), state_dir, store, origins, sources, formats, http }
 }
 
 impl Config {

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 impl Config {
     /// The hash for what a source brings. `formats` are the ids and versions of the formats in this program.
-    pub fn reading(&self, source: &SourceConfig, formats: &[(&str, u32)]) -> [u8; 16] {
+    pub fn reading(&self, source: &SourceConfig, formats: &[(&str, u64)]) -> [u8; 16] {
         let origin = self.origin(&source.origin);
         reading_hash(origin, source.time_zone.as_ref(), source.pinned_format.as_deref(), formats)
     }
@@ -17,7 +17,7 @@ pub fn reading_hash(
     origin: Option<&OriginConfig>,
     time_zone: Option<&TimeZone>,
     pinned_format: Option<&str>,
-    formats: &[(&str, u32)],
+    formats: &[(&str, u64)],
 ) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     let mut say = |text: Option<&str>| {

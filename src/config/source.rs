@@ -1,5 +1,6 @@
 //! The `[[source]]` stanzas, and what only shows when all of them are seen together.
 
+use super::expectation;
 use super::fault::Fault;
 use super::keys::{self, Table};
 use super::origin::{name, zone};
@@ -29,6 +30,8 @@ pub fn read_all(
         let origin = origin(&mut stanza, origins);
         let time_zone = stanza.text(keys::TIME_ZONE).and_then(|text| zone(&text, false, stanza.faults));
         let pinned_format = stanza.text(keys::FORMAT).and_then(|text| format(&text, formats, stanza.faults));
+        let served = origins.iter().find(|known| origin.as_ref() == Some(&known.name));
+        let expect = expectation::read(&mut stanza, time_zone.as_ref(), served);
         // The keys of a kind that does not exist cannot be judged.
         let kind = if kind_known {
             let folder = folder(&mut stanza, base);
@@ -39,7 +42,7 @@ pub fn read_all(
         };
         let place = stanza.place();
         if let (Some(name), Some(origin), Some(kind)) = (name, origin, kind) {
-            sources.push(SourceConfig { name, origin, time_zone, pinned_format, kind, place });
+            sources.push(SourceConfig { name, origin, time_zone, pinned_format, expect, kind, place });
         }
     }
     sources
@@ -144,10 +147,11 @@ fn append(stanza: &mut Stanza<'_, '_>) -> Vec<String> {
     let files = stanza.texts(keys::FILES);
     if !follows {
         // The default may stand there as it does in the shipped file.
-        if let Some(files) = files.filter(|files| files.value != [FOLLOWED]) {
+        let stated = files.filter(|files| !matches!(files.as_slice(), [only] if only.value == FOLLOWED));
+        if let Some(first) = stated.as_ref().and_then(|files| files.first()) {
             let message =
                 "only says which files mode = \"append\" follows; add that line or take this one away";
-            stanza.faults.push(files.fault(message.to_owned()));
+            stanza.faults.push(first.fault(message.to_owned()));
         }
         return Vec::new();
     }
@@ -158,7 +162,10 @@ fn append(stanza: &mut Stanza<'_, '_>) -> Vec<String> {
             stanza.lack(key, message.to_owned());
         }
     }
-    let Some(files) = files else { return vec![FOLLOWED.to_owned()] };
+    if !stanza.has(keys::FILES) {
+        return vec![FOLLOWED.to_owned()];
+    }
+    let files = files.unwrap_or_default();
     let is_name = |name: &String| {
         !name.is_empty()
             && name.trim() == name
@@ -166,18 +173,15 @@ fn append(stanza: &mut Stanza<'_, '_>) -> Vec<String> {
             && name != "."
             && name != ".."
     };
-    if let Some(name) = files.value.iter().find(|name| !is_name(name)) {
-        stanza.faults.push(files.fault(format!(
-            "{name:?} is no name of a file; write the names of files in the folder, without wildcards: rotated ones are found \
-             by themselves"
-        )));
+    if let Some(name) = files.iter().find(|name| !is_name(&name.value)) {
+        let message = format!(
+            "{:?} is no name of a file; write the names of files in the folder, without wildcards: rotated ones are found by \
+             themselves",
+            name.value
+        );
+        stanza.faults.push(name.fault(message));
     }
-    if files.value.is_empty() {
-        stanza
-            .faults
-            .push(files.fault(format!("is empty; name the files to follow, files = [\"{FOLLOWED}\"]")));
-    }
-    files.value
+    files.into_iter().map(|name| name.value).collect()
 }
 
 /// Folders that would take each other's files, or the daemon's own.

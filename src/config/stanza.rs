@@ -92,22 +92,118 @@ impl<'a, 'f> Stanza<'a, 'f> {
         Some(spotted)
     }
 
-    /// A list of texts.
-    pub fn texts(&mut self, key: &str) -> Option<Spotted<Vec<String>>> {
+    /// A text that may consist of blanks.
+    pub fn blank_text(&mut self, key: &str) -> Option<Spotted<String>> {
         let value = self.get(key)?;
-        let text = |entry: &Spanned<DeValue<'_>>| match entry.get_ref() {
-            DeValue::String(text) => Some(text.clone().into_owned()),
-            _ => None,
-        };
-        let texts: Option<Vec<String>> = match value.get_ref() {
-            DeValue::Array(entries) => entries.iter().map(text).collect(),
-            _ => None,
-        };
-        let Some(texts) = texts else {
-            self.wrong_type(key, value, "a list of texts in quotes", "[\"...\"]");
+        if let DeValue::String(text) = value.get_ref() {
+            return Some(self.spot(key, value, text.clone().into_owned()));
+        }
+        self.wrong_type(key, value, "text in quotes", "\"...\"");
+        None
+    }
+
+    /// A text or a list of texts.
+    pub fn texts(&mut self, key: &str) -> Option<Vec<Spotted<String>>> {
+        let value = self.get(key)?;
+        let DeValue::Array(entries) = value.get_ref() else { return self.text(key).map(|text| vec![text]) };
+        let mut texts = Vec::new();
+        for entry in entries {
+            match entry.get_ref() {
+                DeValue::String(text) if !text.trim().is_empty() => {
+                    texts.push(self.spot(key, entry, text.clone().into_owned()));
+                }
+                DeValue::String(_) => {
+                    let fault = self
+                        .spot(key, entry, ())
+                        .fault("is empty; give it a value or take it away".to_owned());
+                    self.faults.push(fault);
+                }
+                _ => self.wrong_type(key, entry, "a list of texts in quotes", "[\"...\"]"),
+            }
+        }
+        if entries.is_empty() {
+            let fault =
+                self.spot(key, value, ()).fault("is empty; give it a value or take the line away".to_owned());
+            self.faults.push(fault);
             return None;
+        }
+        (texts.len() == entries.len()).then_some(texts)
+    }
+
+    /// A text that may be blank, or a list of such texts.
+    pub fn words(&mut self, key: &str) -> Option<Vec<String>> {
+        let value = self.get(key)?;
+        let of = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::String(text) => Some(text.trim().to_owned()),
+            DeValue::Integer(number) => Some(number.as_str().to_owned()),
+            _ => None,
         };
-        Some(self.spot(key, value, texts))
+        let words: Option<Vec<String>> = match value.get_ref() {
+            DeValue::Array(entries) => entries.iter().map(of).collect(),
+            _ => of(value).map(|word| vec![word]),
+        };
+        if words.is_none() {
+            self.wrong_type(key, value, "text in quotes, or a list of such", "\"...\"");
+        }
+        words
+    }
+
+    /// Whole numbers from 0 to 10,000: one, or a list of them.
+    pub fn numbers(&mut self, key: &str) -> Option<Vec<Spotted<usize>>> {
+        let value = self.get(key)?;
+        let of = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+            DeValue::Integer(number) => {
+                number.as_str().parse().ok().filter(|number: &usize| *number <= 10_000)
+            }
+            _ => None,
+        };
+        let numbers: Option<Vec<usize>> = match value.get_ref() {
+            DeValue::Array(entries) => entries.iter().map(of).collect(),
+            _ => of(value).map(|number| vec![number]),
+        };
+        match numbers {
+            Some(numbers) if !numbers.is_empty() => {
+                Some(numbers.into_iter().map(|number| self.spot(key, value, number)).collect())
+            }
+            _ => {
+                let message = format!("must be a whole number between 0 and 10000; write {key} = 12");
+                let fault = self.spot(key, value, ()).fault(message);
+                self.faults.push(fault);
+                None
+            }
+        }
+    }
+
+    /// The keys that stand here, right or wrong, each with its place, in the order in which they are written.
+    pub fn entries(&self) -> Vec<Spotted<String>> {
+        let mut entries: Vec<_> = self.table.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        let entry = |(name, value): (&Spanned<std::borrow::Cow<'a, str>>, &Spanned<DeValue<'a>>)| {
+            let name = name.get_ref().as_ref();
+            self.spot(name, value, name.to_owned())
+        };
+        entries.into_iter().map(entry).collect()
+    }
+
+    /// Whether a number, or a list with one, stands under this key.
+    pub fn is_number(&self, key: &str) -> bool {
+        match self.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Integer(_)) => true,
+            Some(DeValue::Array(entries)) => {
+                entries.iter().any(|entry| matches!(entry.get_ref(), DeValue::Integer(_)))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a table stands under this key.
+    pub fn is_table(&self, key: &str) -> bool {
+        matches!(self.get(key).map(Spanned::get_ref), Some(DeValue::Table(_)))
+    }
+
+    /// Where a key stands.
+    pub fn place_of(&self, key: &str) -> Option<Spotted<()>> {
+        self.get(key).map(|value| self.spot(key, value, ()))
     }
 
     /// A path, relative to `base`.
@@ -152,7 +248,7 @@ impl<'a, 'f> Stanza<'a, 'f> {
     pub fn table(&mut self, key: &str, kind: Table) -> Option<Stanza<'a, '_>> {
         let value = self.get(key)?;
         if !matches!(value.get_ref(), DeValue::Table(_)) {
-            self.wrong_type(key, value, "a table", &format!("[{key}]"));
+            self.wrong_type(key, value, "a table", &format!("[{}{key}]", self.kind.prefix()));
             return None;
         }
         Stanza::of((self.text, value), kind, self.faults)
@@ -166,7 +262,7 @@ impl<'a, 'f> Stanza<'a, 'f> {
         {
             return entries.iter().map(|entry| (self.text, entry)).collect();
         }
-        self.wrong_type(key, value, "a list of stanzas", &format!("[[{key}]]"));
+        self.wrong_type(key, value, "a list of stanzas", &format!("[[{}{key}]]", self.kind.prefix()));
         Vec::new()
     }
 
@@ -206,12 +302,7 @@ impl<'a, 'f> Stanza<'a, 'f> {
 
     fn named(&self, key: &str) -> String {
         let key = crate::record::delivery::printable(key.as_bytes());
-        match self.kind {
-            Table::Top => key,
-            Table::Store => format!("{}.{key}", keys::STORE),
-            Table::Origin => format!("{}.{key}", keys::ORIGIN),
-            Table::Source => format!("{}.{key}", keys::SOURCE),
-        }
+        format!("{}{key}", self.kind.prefix())
     }
 
     fn wrong_type(&mut self, key: &str, value: &Spanned<DeValue<'a>>, wanted: &str, example: &str) {

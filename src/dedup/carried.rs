@@ -4,6 +4,7 @@
 use super::identity::first_16;
 use crate::record::card::Match;
 use crate::record::cdr::Leg;
+use crate::record::document::LengthUnit;
 use crate::record::field::Field;
 use jiff::civil::DateTime;
 use std::borrow::Cow;
@@ -21,16 +22,31 @@ pub(super) fn local_time(leg: &Leg, field: Field) -> Option<DateTime> {
 
 /// Appends `YYYY-MM-DD HH:MM:SS`: routes differ in fractions of a second.
 pub(super) fn write_canonical_time(time: DateTime, out: &mut String) {
-    let _ = write!(
-        out,
-        "{:04}-{:02}-{:02} {:02}:{:02}:{:02}",
-        time.year(),
-        time.month(),
-        time.day(),
-        time.hour(),
-        time.minute(),
-        time.second()
-    );
+    let year = time.year();
+    if (0..=9999).contains(&year) {
+        push_two(i8::try_from(year / 100).unwrap_or(0), out);
+        push_two(i8::try_from(year % 100).unwrap_or(0), out);
+    } else {
+        let _ = write!(out, "{year:04}");
+    }
+    let parts = [
+        ('-', time.month()),
+        ('-', time.day()),
+        (' ', time.hour()),
+        (':', time.minute()),
+        (':', time.second()),
+    ];
+    for (before, part) in parts {
+        out.push(before);
+        push_two(part, out);
+    }
+}
+
+/// Appends a number below 100 in two digits. By hand: a formatter takes longer than the hash of what it writes.
+pub(super) fn push_two(number: i8, out: &mut String) {
+    let digit = |digit: i8| char::from(b'0' + digit.unsigned_abs() % 10);
+    out.push(digit(number / 10));
+    out.push(digit(number % 10));
 }
 
 /// Appends a text whose end a NUL marks: no value may hold one, lest two fields read like two others.
@@ -82,7 +98,9 @@ pub(super) fn near_ms(leg: &Leg, field: Field) -> Option<i64> {
     if text.is_empty() {
         return None;
     }
-    if let Ok(seconds) = text.parse::<i64>() {
+    if leg.raw.layout.dialect.lengths == LengthUnit::Seconds
+        && let Ok(seconds) = text.parse::<i64>()
+    {
         return seconds.checked_mul(1000);
     }
     match field {
@@ -104,17 +122,24 @@ pub(super) fn instance(leg: &Leg) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Whether an id or a channel tells this row from every other, so that equal rows are the same leg and not copies.
-pub(super) fn alone(leg: &Leg) -> bool {
-    sure(leg).is_some() || instance(leg).is_some()
+/// Whether the record is one of several events of a leg: all of a group state the same one.
+pub(super) fn is_event(leg: &Leg) -> bool {
+    !leg.raw.layout.family.events.is_empty()
 }
 
-/// The core of the record's statement: the sure id alone if carried; else the exact fields, the near fields where
+/// Whether an id or a channel tells this row from every other, so that equal rows are the same leg and not copies.
+pub(super) fn alone(leg: &Leg) -> bool {
+    is_event(leg) || sure(leg).is_some() || instance(leg).is_some()
+}
+
+/// The core of the record's statement: constant for events; the sure id alone if carried; else the exact fields, the near fields where
 /// neither `end` nor a channel is carried, and the start as written where it is matched modulo.
 pub(super) fn core(leg: &Leg) -> [u8; 16] {
     let family = leg.raw.layout.family;
     let mut text = String::with_capacity(256);
-    if let Some(id) = sure(leg) {
+    if is_event(leg) {
+        text.push_str("event\0");
+    } else if let Some(id) = sure(leg) {
         text.push_str("sure\0");
         text.push_str(id);
     } else {
@@ -132,9 +157,7 @@ pub(super) fn core(leg: &Leg) -> [u8; 16] {
             write_canonical_time(leg.start_local, &mut text);
         }
     }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(text.as_bytes());
-    first_16(&hasher)
+    first_16(text.as_bytes())
 }
 
 fn push_carried(text: &mut String, value: Option<&str>) {
@@ -152,6 +175,9 @@ fn push_carried(text: &mut String, value: Option<&str>) {
 /// Whether two versions cannot be statements of one leg.
 pub(super) fn conflict(a: &Leg, b: &Leg) -> bool {
     let family = a.raw.layout.family;
+    if is_event(a) {
+        return false;
+    }
     let exact = family.sure.iter().chain(family.instance.iter()).chain(family.exact);
     for field in exact {
         if let (Some(left), Some(right)) = (carried(a, *field), carried(b, *field))

@@ -5,17 +5,22 @@
 
 use crate::record::cdr::{Cdr, Direction, Disposition, Leg, TextColumn};
 use crate::record::document::RowKind;
+use crate::record::field::Field;
 use serde_json::{Map, Value};
 
-/// Places in `versions`, the one that wins first: fidelity of the format, then the hash. Summaries lend fields only
+/// Places in `versions`, the one that wins first: the later event, fidelity of the format, then the hash. Summaries lend fields only
 /// where there is nothing else.
-pub(super) fn ranked(versions: &[(&Leg, [u8; 16])]) -> Vec<usize> {
+pub fn ranked(versions: &[(&Leg, [u8; 16])]) -> Vec<usize> {
     let has_leg = versions.iter().any(|(leg, _)| leg.raw.layout.kind == RowKind::Leg);
     let mut places: Vec<usize> = (0..versions.len())
         .filter(|place| !has_leg || versions[*place].0.raw.layout.kind == RowKind::Leg)
         .collect();
     places.sort_by(|a, b| {
-        let rank = |place: usize| (versions[place].0.raw.layout.card.fidelity, versions[place].1);
+        let rank = |place: usize| {
+            let (leg, hash) = versions[place];
+            let layout = &leg.raw.layout;
+            (layout.family.event_rank(leg.raw.get(Field::RowKind)), layout.card.fidelity, hash)
+        };
         rank(*b).cmp(&rank(*a))
     });
     places

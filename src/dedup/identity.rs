@@ -68,9 +68,7 @@ impl Identifier {
         let copy = if carried::alone(&leg) {
             0
         } else {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(&key.identity).update(&leg.raw.layout.hash).update(&carried::core(&leg));
-            let row = first_16(&hasher);
+            let row = first_16(&[key.identity, leg.raw.layout.hash, carried::core(&leg)].concat());
             let copy = self.copies.next(row)?;
             if let Some(counted) = &mut self.counted {
                 counted.insert(row, copy.saturating_add(1));
@@ -87,9 +85,10 @@ impl Identifier {
 }
 
 /// First 16 bytes of a BLAKE3 hash: collisions cannot be chosen by a sender, and 2^64 legs would be needed by chance.
-pub(super) fn first_16(hasher: &blake3::Hasher) -> [u8; 16] {
+pub(super) fn first_16(bytes: &[u8]) -> [u8; 16] {
     let mut short = [0; 16];
-    short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    // At once: a hasher that can be fed is two kilobytes to set up.
+    short.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
     short
 }
 
@@ -106,16 +105,15 @@ fn key_of(leg: &Leg, origin_key: &str) -> Key {
             Match::Time(field) => carried::push_time(leg, *field, &mut text),
             Match::TimeModuloQuarter(field) => match (leg.id_epoch_s, carried::local_time(leg, *field)) {
                 (Some(_), Some(local)) => {
-                    use std::fmt::Write as _;
-                    let _ = write!(text, "{:02}:{:02}", local.minute() % 15, local.second());
+                    carried::push_two(local.minute() % 15, &mut text);
+                    text.push(':');
+                    carried::push_two(local.second(), &mut text);
                 }
                 _ => carried::push_time(leg, *field, &mut text),
             },
         }
     }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(text.as_bytes());
-    Key { day: key_day(leg), identity: first_16(&hasher) }
+    Key { day: key_day(leg), identity: first_16(text.as_bytes()) }
 }
 
 /// The day of the epoch inside a matched id, else of the matched wall clock.
@@ -137,7 +135,6 @@ fn day_number(date: jiff::civil::Date) -> i32 {
 
 fn version_hash(leg: &Leg, copy: u32) -> [u8; 16] {
     let layout = &leg.raw.layout;
-    let mut hasher = blake3::Hasher::new();
     let mut buffer = Vec::with_capacity(1024);
     buffer.extend_from_slice(&layout.hash);
     buffer.extend_from_slice(&copy.to_le_bytes());
@@ -146,6 +143,5 @@ fn version_hash(leg: &Leg, copy: u32) -> [u8; 16] {
         buffer.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
         buffer.extend_from_slice(value);
     }
-    hasher.update(&buffer);
-    first_16(&hasher)
+    first_16(&buffer)
 }

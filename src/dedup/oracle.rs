@@ -37,10 +37,17 @@ pub struct OracleRow {
     pub cdr: Cdr,
 }
 
+/// Where a version was stated first.
+#[derive(Debug)]
+struct About {
+    source: String,
+    document: usize,
+}
+
 #[derive(Debug, Default)]
 struct Group {
     held: Vec<Held>,
-    sources: Vec<String>,
+    about: Vec<About>,
     legs: Vec<PlannedLeg>,
     highest: Option<u32>,
 }
@@ -50,6 +57,7 @@ struct Group {
 pub struct Oracle {
     groups: BTreeMap<(String, Key), Group>,
     stored: u64,
+    document: usize,
     /// Rows ever added minus rows ever withdrawn; equals the rows visible.
     balance: i64,
 }
@@ -58,6 +66,11 @@ impl Oracle {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Says of which document the rows are that are stored from now on.
+    pub const fn open(&mut self, document: usize) {
+        self.document = document;
     }
 
     /// Stores one row. The origin's key is its name.
@@ -75,7 +88,7 @@ impl Oracle {
         }
         let before = group.contents();
         group.held.push(Held { version: row, label: None, order });
-        group.sources.push(source.to_owned());
+        group.about.push(About { source: source.to_owned(), document: self.document });
         let added = group.replan(&mut self.balance);
         let changed = added > 0 || group.contents() != before;
         if kind == RowKind::Leg && !session.is_empty() {
@@ -109,13 +122,18 @@ impl Oracle {
             if name != origin || !group.held.iter().any(is_summary) {
                 continue;
             }
-            let live = group.labels();
-            let keep: Vec<bool> = group.held.iter().map(|held| !is_summary(held)).collect();
-            let mut kept = keep.iter();
-            group.held.retain(|_| *kept.next().unwrap_or(&true));
-            let mut kept = keep.iter();
-            group.sources.retain(|_| *kept.next().unwrap_or(&true));
-            group.replan_from(&live, &mut self.balance);
+            group.keep(&mut self.balance, |held, _| !is_summary(held));
+        }
+        self.groups.retain(|_, group| !group.held.is_empty());
+    }
+
+    /// Withdraws what was first stated by these documents. Whoever else stated it too must be read again, and what was
+    /// skipped or gave way because of it: see [`super::reach`].
+    pub fn withdraw(&mut self, documents: &BTreeSet<usize>) {
+        for group in self.groups.values_mut() {
+            if group.about.iter().any(|about| documents.contains(&about.document)) {
+                group.keep(&mut self.balance, |_, about| !documents.contains(&about.document));
+            }
         }
         self.groups.retain(|_, group| !group.held.is_empty());
     }
@@ -123,9 +141,9 @@ impl Oracle {
     /// Derives every version of an origin again; keys and rows stay.
     pub fn rederive(&mut self, origin: &str, derive: &dyn Derive) {
         for ((name, _), group) in self.groups.iter_mut().filter(|((name, _), _)| name == origin) {
-            for (held, source) in group.held.iter_mut().zip(&group.sources) {
+            for (held, about) in group.held.iter_mut().zip(&group.about) {
                 let copy = held.version.copy;
-                if let Ok(leg) = derive.derive(held.version.leg.raw.clone(), name, source) {
+                if let Ok(leg) = derive.derive(held.version.leg.raw.clone(), name, &about.source) {
                     held.version = Identifier::identify_again(name, leg, copy);
                 }
             }
@@ -225,6 +243,14 @@ impl Group {
     /// What each row of the group says, whatever its format.
     fn contents(&self) -> BTreeMap<u32, Cdr> {
         self.legs.iter().map(|leg| (leg.label, leg.cdr.clone())).collect()
+    }
+
+    /// Drops the other versions.
+    fn keep(&mut self, balance: &mut i64, keep: impl Fn(&Held, &About) -> bool) {
+        let live = self.labels();
+        let pairs = std::mem::take(&mut self.held).into_iter().zip(std::mem::take(&mut self.about));
+        (self.held, self.about) = pairs.filter(|(held, about)| keep(held, about)).unzip();
+        self.replan_from(&live, balance);
     }
 
     fn replan(&mut self, balance: &mut i64) -> usize {

@@ -5,6 +5,7 @@ use super::crowd::Crowd;
 use super::identity::{Identified, Identifier, Key};
 use super::oracle::{Oracle, Outcome};
 use super::plan::{Held, plan};
+use super::reach::{Span, reach};
 use crate::record::card::{Card, Evidence, Family, Link, Match};
 use crate::record::cdr::{Cdr, Disposition, Leg, TextColumn};
 use crate::record::document::{Dialect, Layout, RowKind};
@@ -14,7 +15,7 @@ use crate::record::port::Derive;
 use crate::record::raw::{Position, RawRecord};
 use jiff::civil::DateTime;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 static FAMILY: Family = Family {
@@ -25,6 +26,7 @@ static FAMILY: Family = Family {
     exact: &[Field::UniqueId, Field::LinkedId, Field::Channel, Field::Answer, Field::End, Field::Disposition],
     near: &[Field::Duration, Field::Talk],
     minute: false,
+    events: &[],
 };
 
 const HEADERS: &[(&str, Field)] = &[
@@ -284,6 +286,53 @@ proptest! {
             prop_assert!(quiet, "a repeated document says nothing new: {outcomes:?}");
         }
         prop_assert_eq!(before, table(&once));
+    }
+
+    /// Documents that are read again otherwise, together with those that hide statements behind theirs, in any order and
+    /// any number of times, end as if the final readings had been the only ones.
+    #[test]
+    fn a_replay_leaves_only_the_final_readings(
+        legs in truth(),
+        documents in prop::collection::vec((0..7usize, prop::collection::vec(any::<prop::sample::Index>(), 1..6)), 1..6),
+        replays in prop::collection::vec((any::<prop::sample::Index>(), 0..7usize, prop::collection::vec(any::<prop::sample::Index>(), 1..6)), 1..6),
+    ) {
+        let poor = |headers: &[&str]| layout(&WEB, RowKind::Leg, headers);
+        let mut routes = routes();
+        routes.push(poor(&["src", "dst", "start", "duration", "billsec"]));
+        routes.push(poor(&["src", "dst", "start", "end", "status", "name"]));
+        routes.push(layout(&WEB, RowKind::Summary, &["src", "dst", "start", "session", "duration", "name"]));
+        let write = |route: usize, rows: &[prop::sample::Index]| -> Vec<RawRecord> {
+            rows.iter().map(|row| row.get(&legs).row(&routes[route])).collect()
+        };
+        let mut readings: Vec<Vec<RawRecord>> =
+            documents.iter().map(|(route, rows)| write(*route, rows)).collect();
+        let mut oracle = Oracle::new();
+        let read = |oracle: &mut Oracle, place: usize, document: &[RawRecord]| {
+            oracle.open(place);
+            let outcomes = deliver(oracle, &Toy(1), document);
+            let silent = |outcome: &Outcome| matches!(outcome, Outcome::Duplicate | Outcome::Skipped);
+            let summaries = document.iter().any(|row| row.layout.kind == RowKind::Summary);
+            Span { delivery: place, first: 0, last: 600, hides: summaries || outcomes.iter().any(silent) }
+        };
+        let mut spans: Vec<Span<usize>> = Vec::new();
+        for (place, reading) in readings.iter().enumerate() {
+            spans.push(read(&mut oracle, place, reading));
+        }
+        for (chosen, route, rows) in &replays {
+            let chosen = chosen.index(readings.len());
+            let again = reach(&BTreeSet::from([chosen]), &spans);
+            readings[chosen] = write(*route, rows);
+            oracle.withdraw(&again);
+            oracle.check();
+            for place in &again {
+                spans[*place] = read(&mut oracle, *place, &readings[*place]);
+            }
+            let mut fresh = Oracle::new();
+            for reading in &readings {
+                deliver(&mut fresh, &Toy(1), reading);
+            }
+            prop_assert_eq!(table(&oracle), table(&fresh));
+        }
     }
 
     /// A crowd says of each further row of one layout what planning the whole group says.

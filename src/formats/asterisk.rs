@@ -41,8 +41,39 @@ const fn family(name: &'static str, matched: &'static [Match], minute: bool) -> 
         ],
         near: &[Field::Duration, Field::Talk],
         minute,
+        events: &[],
     }
 }
+
+/// Identity of Asterisk's legs, also where another format writes them.
+pub(super) const FAMILIES: &[Family] = &[
+    family("asterisk", BY_ID, false),
+    family("asterisk-without-uniqueid", BY_CHANNEL, false),
+    family("asterisk-minute", BY_ID, true),
+    family("asterisk-without-uniqueid-minute", BY_CHANNEL, true),
+];
+
+/// A linked id is the unique id of the first channel.
+pub(super) const LINKS: &[Link] =
+    &[Link { kind: "id", column: TextColumn::UniqueId }, Link { kind: "id", column: TextColumn::LinkedId }];
+
+/// Asterisk's outcomes.
+pub(super) const DISPOSITIONS: &[(&str, Disposition)] = &[
+    ("ANSWERED", Disposition::Answered),
+    ("NO ANSWER", Disposition::NoAnswer),
+    ("BUSY", Disposition::Busy),
+    ("FAILED", Disposition::Failed),
+    ("CONGESTION", Disposition::Failed),
+];
+
+/// Beginnings of contexts that tell the direction.
+pub(super) const CONTEXTS: &[(&str, Direction)] = &[
+    ("from-pstn", Direction::Inbound),
+    ("from-trunk", Direction::Inbound),
+    ("from-did", Direction::Inbound),
+    ("from-external", Direction::Inbound),
+    ("from-internal", Direction::Internal),
+];
 
 static CARD: Card = Card {
     id: "asterisk-cdr-csv",
@@ -71,32 +102,11 @@ static CARD: Card = Card {
         ("linkedid", Field::LinkedId),
         ("sequence", Field::RecordId),
     ],
-    families: &[
-        family("asterisk", BY_ID, false),
-        family("asterisk-without-uniqueid", BY_CHANNEL, false),
-        family("asterisk-minute", BY_ID, true),
-        family("asterisk-without-uniqueid-minute", BY_CHANNEL, true),
-    ],
-    // A linked id is the unique id of the first channel.
-    links: &[
-        Link { kind: "id", column: TextColumn::UniqueId },
-        Link { kind: "id", column: TextColumn::LinkedId },
-    ],
-    dispositions: &[
-        ("ANSWERED", Disposition::Answered),
-        ("NO ANSWER", Disposition::NoAnswer),
-        ("BUSY", Disposition::Busy),
-        ("FAILED", Disposition::Failed),
-        ("CONGESTION", Disposition::Failed),
-    ],
+    families: FAMILIES,
+    links: LINKS,
+    dispositions: DISPOSITIONS,
     directions: &[],
-    contexts: &[
-        ("from-pstn", Direction::Inbound),
-        ("from-trunk", Direction::Inbound),
-        ("from-did", Direction::Inbound),
-        ("from-external", Direction::Inbound),
-        ("from-internal", Direction::Internal),
-    ],
+    contexts: CONTEXTS,
     voicemail: &[(Field::LastApp, "VOICEMAIL")],
     bracketed: &[],
     recording_separator: ',',
@@ -126,7 +136,7 @@ const START: usize = 9;
 const DISPOSITION: usize = 14;
 const AMA_FLAGS: usize = 15;
 /// What Asterisk writes into `amaflags`: the words of `ast_channel_amaflags2string`, or the number from a database.
-const AMA_WORDS: [&str; 9] =
+pub(super) const AMA_WORDS: [&str; 9] =
     ["DOCUMENTATION", "BILLING", "OMIT", "IGNORE", "DEFAULT", "UNKNOWN", "1", "2", "3"];
 
 /// The columns of a row of this many fields; `id_at_16` decides what the one optional column of 17 or 20 is.
@@ -147,21 +157,79 @@ fn fits(fields: &Fields<'_>) -> bool {
     (16..=21).contains(&fields.len()) && is_time(&fields.get(START))
 }
 
-/// Whether times, lengths, words and ids stand where they should: a torn quote or a comma too many moves the columns behind
-/// it, and 16 to 21 columns are all possible, so that their number alone does not tell.
-fn is_in_place(fields: &Fields<'_>) -> bool {
+/// Whether everything stands in its place in a row as Asterisk itself writes it, nearly every one, looked at as bytes.
+fn is_plainly_in_place(fields: &Fields<'_>) -> bool {
+    let seconds = |place| {
+        let bytes = fields.bytes(place);
+        (1..10).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_digit)
+    };
+    let ama = fields.bytes(AMA_FLAGS);
+    let tail = match fields.len() {
+        16 => true,
+        18 => plain_id(fields.bytes(16)),
+        19..=21 => {
+            let last = fields.len() - 1;
+            let sequence = fields.bytes(last);
+            (fields.len() == 19 || plain_id(fields.bytes(16)))
+                && fields.bytes(last - 2).is_empty()
+                && plain_id(fields.bytes(last - 1))
+                && !sequence.is_empty()
+                && sequence.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    };
+    tail && (10..=11).all(|place| fields.bytes(place).is_empty() || is_plain_time(fields.bytes(place)))
+        && (12..=13).all(seconds)
+        && fields.bytes(DISPOSITION).iter().all(|byte| byte.is_ascii_uppercase() || *byte == b' ')
+        && AMA_WORDS.iter().any(|word| word.as_bytes() == ama)
+}
+
+/// `epoch.number` without anything else.
+fn plain_id(bytes: &[u8]) -> bool {
+    let point = bytes.iter().position(|byte| *byte == b'.');
+    point.is_some_and(|point| {
+        let (epoch, number) = (&bytes[..point], &bytes[point + 1..]);
+        (9..=10).contains(&epoch.len())
+            && !number.is_empty()
+            && epoch.iter().chain(number).all(u8::is_ascii_digit)
+    })
+}
+
+/// `YYYY-MM-DD HH:MM:SS` with a month, a day and a time of day that exist in some year.
+fn is_plain_time(bytes: &[u8]) -> bool {
+    let digits = |places: std::ops::Range<usize>| bytes[places].iter().all(u8::is_ascii_digit);
+    let number = |place: usize| (bytes[place] - b'0') * 10 + (bytes[place + 1] - b'0');
+    bytes.len() == 19
+        && (bytes[4], bytes[7], bytes[10], bytes[13], bytes[16]) == (b'-', b'-', b' ', b':', b':')
+        && [0..4, 5..7, 8..10, 11..13, 14..16, 17..19].into_iter().all(digits)
+        && (1..=12).contains(&number(5))
+        && (1..=31).contains(&number(8))
+        && number(11) < 24
+        && number(14) < 60
+        && number(17) < 60
+}
+
+/// The first column in which something else stands than there should: a torn quote or a comma too many moves the columns
+/// behind it, and 16 to 21 columns are all possible, so that their number alone does not tell.
+fn misplaced(fields: &Fields<'_>) -> Option<usize> {
+    if is_plainly_in_place(fields) {
+        return None;
+    }
     let blank = |place| fields.get(place).trim().is_empty();
     let time = |place| is_time(&fields.get(place)) || fields.get(place).starts_with("0000-00-00");
     let seconds = |place| fields.get(place).trim().parse::<f64>().is_ok();
-    (10..=11).all(|place| blank(place) || time(place))
-        && (12..=13).all(|place| blank(place) || seconds(place))
-        && fields.get(DISPOSITION).chars().all(|c| c.is_alphabetic() || c == ' ')
-        && AMA_WORDS.contains(&word(fields, AMA_FLAGS).as_str())
-        && is_tail_in_place(fields)
+    let word_alone = |place| fields.get(place).chars().all(|c| c.is_alphabetic() || c == ' ');
+    let fits = |place: &usize| match *place {
+        10 | 11 => blank(*place) || time(*place),
+        12 | 13 => blank(*place) || seconds(*place),
+        DISPOSITION => word_alone(DISPOSITION),
+        _ => AMA_WORDS.contains(&word(fields, AMA_FLAGS).as_str()),
+    };
+    (10..=AMA_FLAGS).find(|place| !fits(place)).or_else(|| misplaced_in_tail(fields))
 }
 
-/// The columns behind the 16th, all of them optional. Unique id, linked id and sequence are never blank.
-fn is_tail_in_place(fields: &Fields<'_>) -> bool {
+/// The same of the columns behind the 16th, all of them optional. Unique id, linked id and sequence are never blank.
+fn misplaced_in_tail(fields: &Fields<'_>) -> Option<usize> {
     let count = fields.len();
     let blank = |place| fields.get(place).trim().is_empty();
     let quoted = |place| fields.get(place).contains('"');
@@ -173,13 +241,21 @@ fn is_tail_in_place(fields: &Fields<'_>) -> bool {
         18 | 21 => !blank(16) && !quoted(16),
         _ => true,
     };
-    let new = count < 19
-        || (!id(count - 3)
-            && !quoted(count - 3)
-            && !quoted(count - 2)
-            && !blank(count - 2)
-            && digits(fields.get(count - 1).trim()));
-    optional && new
+    if !optional {
+        return Some(16);
+    }
+    if count < 19 {
+        return None;
+    }
+    let [peer, linked, sequence] = [count - 3, count - 2, count - 1];
+    [
+        (peer, !id(peer) && !quoted(peer)),
+        (linked, !quoted(linked) && !blank(linked)),
+        (sequence, digits(fields.get(sequence).trim())),
+    ]
+    .iter()
+    .find(|(_, fits)| !fits)
+    .map(|(place, _)| *place)
 }
 
 fn begins_as_id(text: &str) -> bool {
@@ -194,7 +270,7 @@ fn word(fields: &Fields<'_>, place: usize) -> String {
 fn is_call(fields: &Fields<'_>) -> bool {
     let disposition = word(fields, DISPOSITION);
     fits(fields)
-        && is_in_place(fields)
+        && misplaced(fields).is_none()
         // Every channel is named TECHNOLOGY/resource.
         && fields.get(CHANNEL).contains('/')
         && CARD.dispositions.iter().any(|(word, _)| *word == disposition)
@@ -255,6 +331,21 @@ impl Format for CdrCsv {
     }
 
     fn recognise(&self, head: &Head<'_>) -> Verdict {
+        Self::look_at(head, false)
+    }
+
+    fn recognise_pinned(&self, head: &Head<'_>) -> Verdict {
+        Self::look_at(head, true)
+    }
+
+    fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a> {
+        let rows = Delimited::new(input, dialect.encoding, dialect.separator.unwrap_or(','));
+        Box::new(Reader { rows, dialect: dialect.clone(), row: 0, count: None, layouts: Vec::new() })
+    }
+}
+
+impl CdrCsv {
+    fn look_at(head: &Head<'_>, pinned: bool) -> Verdict {
         let encoding = encoding::detect(head.bytes);
         let best = [',', ';', '\t']
             .into_iter()
@@ -265,7 +356,8 @@ impl Format for CdrCsv {
                 "rows are not 16 to 21 columns with start in the 10th, seconds in the 13th and an outcome in the 15th",
             );
         };
-        if seen.headed {
+        // One row that looks like ours may be a longer one, cut; several are no accident.
+        if seen.headed && seen.calls == 1 && !pinned {
             return Verdict::refused("the first line names columns of another system; cdr_csv has no header");
         }
         let date_order = match seen.survey.order() {
@@ -280,11 +372,6 @@ impl Format for CdrCsv {
         let dialect = Dialect { encoding, separator, date_order, minute, generation, ..Dialect::default() };
         let certainty = if seen.calls == seen.rows { 90 } else { 70 };
         Verdict::Claimed(Claim { certainty, why, dialect })
-    }
-
-    fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a> {
-        let rows = Delimited::new(input, dialect.encoding, dialect.separator.unwrap_or(','));
-        Box::new(Reader { rows, dialect: dialect.clone(), row: 0, count: None, layouts: Vec::new() })
     }
 }
 
@@ -313,11 +400,16 @@ impl Reader<'_> {
         if self.layouts.iter().all(|(known, _)| *known != shape) {
             self.layouts.push((shape, Arc::clone(&layout)));
         }
-        if !is_in_place(&fields) {
-            let message = "times, seconds, outcome, AMA flags or ids do not stand in their columns (11th to 16th and last), \
-                           as if columns were shifted by a torn quote or a comma without quotes; correct the row and \
-                           send it again";
-            return Row::fault(position, Reason::ColumnsMismatch, message, self.rows.verbatim());
+        if let Some(place) = misplaced(&fields) {
+            let header = layout.columns.get(place).map(|column| column.header.as_str());
+            let message = format!(
+                "what stands in column {} is no {}, as if columns were shifted by a torn quote or a comma without quotes; \
+                 correct the row and send it again",
+                place + 1,
+                header.unwrap_or("value of it")
+            );
+            return Row::fault(position, Reason::ColumnsMismatch, message, self.rows.verbatim())
+                .in_field(header);
         }
         let other_count = self.count.replace(count).is_some_and(|before| before != count);
         if may_be_cut(&self.rows, &layout) || (other_count && self.rows.is_unended()) {

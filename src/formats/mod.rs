@@ -4,7 +4,9 @@
 
 pub mod asterisk;
 pub mod dates;
+pub mod freepbx;
 pub mod grandstream;
+pub mod mapping;
 mod recognise;
 pub mod syntax;
 #[cfg(test)]
@@ -15,11 +17,12 @@ use crate::record::document::{Dialect, Layout};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Rejection, Skip};
 use crate::record::raw::{Position, RawRecord};
+use mapping::{Mapped, MappingConfig};
 use std::io::Read;
 use syntax::delimited::Delimited;
 use syntax::encoding;
 
-pub use recognise::{Opinion, Recognition, recognise};
+pub use recognise::{Opinion, Recognition};
 
 /// The beginning of a document: all that recognition may look at.
 #[derive(Debug, Clone, Copy)]
@@ -73,12 +76,20 @@ impl Verdict {
 pub trait Format: Sync + Send {
     /// Everything that is declared about it.
     fn card(&self) -> &'static Card;
+    /// Changes when the same bytes would be read differently.
+    fn version(&self) -> u64 {
+        u64::from(self.card().version)
+    }
     /// Whether the document is written in it.
     fn recognise(&self, head: &Head<'_>) -> Verdict;
     /// Whether each row is a line, or a few, of its own, so that a file can be read on from any of them (with the lines
     /// before its first row in front, which may name the columns).
     fn is_lines(&self, dialect: &Dialect) -> bool {
         dialect.separator.is_some() && encoding::unit(dialect.encoding) == 1
+    }
+    /// The same where a person fixed this format: what only their word can tell need not be proven by the document.
+    fn recognise_pinned(&self, head: &Head<'_>) -> Verdict {
+        self.recognise(head)
     }
     /// A reader of the document's rows.
     fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a>;
@@ -114,10 +125,21 @@ impl Row {
         let (field, message, verbatim) = (None, message.into(), verbatim.to_vec());
         Self::Fault(Rejection { position, field, reason, message, verbatim })
     }
+
+    /// The same fault, of the column with this header.
+    fn in_field(mut self, header: Option<&str>) -> Self {
+        if let Self::Fault(rejection) = &mut self {
+            rejection.field = header.map(str::to_owned);
+        }
+        self
+    }
 }
 
 /// Whether a record may be the first half of one: no line end follows, and what stands last tells calls apart.
 fn may_be_cut(rows: &Delimited<'_>, layout: &Layout) -> bool {
+    if !rows.is_unended() {
+        return false;
+    }
     let (fields, family) = (rows.fields(), layout.family);
     let tells_apart = |field: Field| {
         let matched = family.matched.iter().map(Match::field).any(|matched| matched == field);
@@ -125,10 +147,7 @@ fn may_be_cut(rows: &Delimited<'_>, layout: &Layout) -> bool {
     };
     let last = layout.columns.len().saturating_sub(1);
     let field = layout.columns.get(last).and_then(|column| column.field);
-    rows.is_unended()
-        && fields.len() <= last + 1
-        && !fields.is_enclosed(last)
-        && field.is_some_and(tells_apart)
+    fields.len() <= last + 1 && !fields.is_enclosed(last) && field.is_some_and(tells_apart)
 }
 
 const MAY_BE_CUT: &str = "no line end follows the row, and it ends in an id or number or lacks columns, so that it may be \
@@ -142,22 +161,66 @@ pub trait RowReader {
     fn verbatim(&self) -> &[u8];
 }
 
-/// Every format. The one visible list: a new format is one line here.
-pub fn all() -> &'static [&'static dyn Format] {
-    &[
-        &grandstream::json::CdrapiJson,
-        &grandstream::web_csv::WebCsv,
-        &grandstream::legacy_csv::LegacyCsv,
-        &asterisk::CdrCsv,
-    ]
+/// The formats of this program. The one visible list: a new format is one line here.
+const BUILT_IN: &[&dyn Format] = &[
+    &grandstream::json::CdrapiJson,
+    &grandstream::web_csv::WebCsv,
+    &grandstream::xml::CdrapiXml,
+    &grandstream::legacy_csv::LegacyCsv,
+    &asterisk::CdrCsv,
+    &freepbx::ReportCsv,
+];
+
+/// All formats that can be read. Built once and handed to whoever reads; formats live as long as the process, because
+/// every row names its card.
+#[derive(Clone)]
+pub struct Formats {
+    all: Vec<&'static dyn Format>,
 }
 
-/// The format with this id.
-pub fn by_id(id: &str) -> Option<&'static dyn Format> {
-    all().iter().find(|format| format.card().id == id).copied()
+impl Formats {
+    /// Those of this program.
+    pub fn built_in() -> Self {
+        Self { all: BUILT_IN.to_vec() }
+    }
+
+    /// Those of this program and those that these stanzas describe. What is made here is never freed.
+    pub fn with(mappings: impl IntoIterator<Item = MappingConfig>) -> Self {
+        let mut formats = Self::built_in();
+        for mapping in mappings {
+            formats.all.push(Box::leak(Box::new(Mapped::new(mapping))));
+        }
+        formats
+    }
+
+    /// Whether this format is one of the program's own.
+    pub fn is_built_in(id: &str) -> bool {
+        BUILT_IN.iter().any(|format| format.card().id == id)
+    }
+
+    /// Ids and versions: what in the formats changes how bytes are read.
+    pub fn versions(&self) -> Vec<(&'static str, u64)> {
+        self.all.iter().map(|format| (format.card().id, format.version())).collect()
+    }
+
+    /// Every format, in the order in which they are asked.
+    pub fn all(&self) -> &[&'static dyn Format] {
+        &self.all
+    }
+
+    /// The format with this id.
+    pub fn by_id(&self, id: &str) -> Option<&'static dyn Format> {
+        self.all.iter().find(|format| format.card().id == id).copied()
+    }
+
+    /// The cards of all formats.
+    pub fn cards(&self) -> impl Iterator<Item = &'static Card> {
+        self.all.iter().map(|format| format.card())
+    }
 }
 
-/// The card of the format with this id.
-pub fn card(id: &str) -> Option<&'static Card> {
-    by_id(id).map(Format::card)
+impl std::fmt::Debug for Formats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.cards().map(|card| card.id)).finish()
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Must never decide a tie or prefer a format by its place in the list: a wrong reader stores wrong calls.
 
-use super::{Claim, Format, Head, Verdict, all, by_id};
+use super::{Claim, Format, Formats, Head, Verdict};
 use crate::record::delivery::printable;
 use crate::record::outcome::{Reason, Rejection};
 use crate::record::raw::Position;
@@ -24,21 +24,40 @@ pub struct Recognition {
     pub chosen: Result<(&'static dyn Format, Claim), Box<Rejection>>,
 }
 
-/// Who reads this document. With `pinned` only that format is asked; it may still refuse.
-pub fn recognise(head: &Head<'_>, pinned: Option<&str>) -> Recognition {
-    let asked: Vec<&'static dyn Format> = match pinned {
-        None => all().to_vec(),
-        Some(id) => match by_id(id) {
-            Some(format) => vec![format],
-            None => return Recognition { opinions: Vec::new(), chosen: Err(Box::new(no_such_format(id))) },
-        },
-    };
-    let opinions: Vec<Opinion> = asked
-        .iter()
-        .map(|format| Opinion { format: format.card().id, verdict: format.recognise(head) })
-        .collect();
-    let chosen = choose(&asked, &opinions, pinned.is_some());
-    Recognition { opinions, chosen }
+impl Formats {
+    /// Who reads this document. With `pinned` only that format is asked; it may still refuse.
+    pub fn recognise(&self, head: &Head<'_>, pinned: Option<&str>) -> Recognition {
+        let asked: Vec<&'static dyn Format> = match pinned {
+            None => self.all().to_vec(),
+            Some(id) => match self.by_id(id) {
+                Some(format) => vec![format],
+                None => {
+                    return Recognition {
+                        opinions: Vec::new(),
+                        chosen: Err(Box::new(self.no_such_format(id))),
+                    };
+                }
+            },
+        };
+        let ask = |format: &dyn Format| match pinned {
+            None => format.recognise(head),
+            Some(_) => format.recognise_pinned(head),
+        };
+        let opinions: Vec<Opinion> =
+            asked.iter().map(|format| Opinion { format: format.card().id, verdict: ask(*format) }).collect();
+        let chosen = choose(&asked, &opinions, pinned.is_some());
+        Recognition { opinions, chosen }
+    }
+
+    fn no_such_format(&self, id: &str) -> Rejection {
+        let known: Vec<&str> = self.cards().map(|card| card.id).collect();
+        let message = format!(
+            "the pinned format \"{}\" does not exist; write one of {}",
+            printable(id.as_bytes()),
+            known.join(", ")
+        );
+        rejection(Reason::FormatUnknown, message)
+    }
 }
 
 fn choose(
@@ -95,16 +114,6 @@ fn nobody(opinions: &[Opinion], pinned: bool) -> Rejection {
         Reason::FormatUnknown,
         format!("no format claims this document ({}); {advice}", whys.join("; ")),
     )
-}
-
-fn no_such_format(id: &str) -> Rejection {
-    let known: Vec<&str> = all().iter().map(|format| format.card().id).collect();
-    let message = format!(
-        "the pinned format \"{}\" does not exist; write one of {}",
-        printable(id.as_bytes()),
-        known.join(", ")
-    );
-    rejection(Reason::FormatUnknown, message)
 }
 
 /// A rejection of the document as a whole; its bytes are kept as the delivery's original.

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Input of one frame. Small enough to enter anywhere quickly, large enough to compress well.
 const FRAME: usize = 1024 * 1024;
-/// The level at which zstd is faster than a disk.
-const LEVEL: i32 = 3;
+/// Of a CDR file the levels 1 and 3 make the same size (measured within 0.4 %), level 1 in two thirds of the time.
+const LEVEL: i32 = 1;
 const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
 const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
 /// Frames (u32), descriptor (u8), magic (u32).
@@ -62,15 +62,28 @@ impl OriginalWriter {
         let failed = |error| IntakeError::io("compress into", &part, error);
         let mut compressor = zstd::bulk::Compressor::new(LEVEL).map_err(failed)?;
         compressor.include_checksum(true).map_err(failed)?;
-        let plain = Vec::with_capacity(FRAME);
+        // A small body needs no whole frame.
+        let plain = Vec::new();
         Ok(Self { part, file, compressor, plain, packed: Vec::new(), index: Vec::new(), sealed: false })
     }
 
     /// Completes and flushes the file. Call it before the last chunk commits, and hand the result to `retire`.
     pub fn finish(mut self) -> Result<SealedOriginal, IntakeError> {
         self.seal().map_err(|error| IntakeError::io("write", &self.part, error))?;
+        durable::sync_file(&self.file, &self.part)?;
         self.sealed = true;
         Ok(SealedOriginal { part: self.part.clone() })
+    }
+
+    /// Writes a whole body; whoever calls flushes the file.
+    pub(super) fn write_whole(mut self, body: &[u8]) -> Result<(SealedOriginal, File), IntakeError> {
+        let failed = |error| IntakeError::io("write", &self.part, error);
+        let file = self.file.try_clone().map_err(failed)?;
+        self.write_all(body)
+            .and_then(|()| self.seal())
+            .map_err(|error| IntakeError::io("write", &self.part, error))?;
+        self.sealed = true;
+        Ok((SealedOriginal { part: self.part.clone() }, file))
     }
 
     fn seal(&mut self) -> io::Result<()> {
@@ -88,8 +101,7 @@ impl OriginalWriter {
         // No checksums in the index: each frame has its own.
         table.push(0);
         table.extend_from_slice(&SEEKABLE_MAGIC.to_le_bytes());
-        self.file.write_all(&table)?;
-        self.file.sync_all()
+        self.file.write_all(&table)
     }
 
     fn write_frame(&mut self) -> io::Result<()> {

@@ -16,7 +16,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// From how many files on, one flush of the whole disk is cheaper than one per file.
-const MANY_FILES: usize = 16;
+pub(super) const MANY_FILES: usize = 16;
 
 /// Bytes copied at a time.
 const COPY_STEP: usize = 128 * 1024;

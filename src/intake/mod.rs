@@ -25,9 +25,9 @@ pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
 pub use bookmarks::Bookmark;
 pub use error::{IntakeError, is_full};
 pub use recovery::Recovered;
-pub use retire::Retirement;
+pub use retire::{Original, Retirement};
 pub use source_state::{SourceHealth, SourceState};
-pub use spool::{Claimed, Look, Waiting};
+pub use spool::{Backlog, Claimed, Look, SMALL, Share, Waiting};
 
 use crate::record::delivery::DeliveryId;
 use sqlx::sqlite::{
@@ -66,7 +66,7 @@ struct Inner {
     handle: Handle,
     pool: SqlitePool,
     /// Whether something may wait to be claimed.
-    work: Mutex<bool>,
+    work: Mutex<Work>,
     arrived: Condvar,
     queue: receipts::Queue,
     /// Deliveries whose receipt failed half-way; finished or undone at the next call.
@@ -75,6 +75,24 @@ struct Inner {
     resting: Mutex<HashMap<String, spool::Rest>>,
     /// Leftovers that are unlinked; their rows go with the next retirement, which saves a flush.
     unlinked: Mutex<Vec<Vec<u8>>>,
+}
+
+/// What may wait: each share is looked after by a thread of its own.
+#[derive(Debug)]
+struct Work {
+    small: bool,
+    large: bool,
+}
+
+impl Work {
+    const fn waits(&self, share: Share) -> bool {
+        (self.small && share.takes_small()) || (self.large && share.takes_large())
+    }
+
+    const fn taken_up(&mut self, share: Share) {
+        self.small &= !share.takes_small();
+        self.large &= !share.takes_large();
+    }
 }
 
 impl std::fmt::Debug for Intake {
@@ -98,7 +116,7 @@ impl Intake {
             config,
             handle,
             pool,
-            work: Mutex::new(true),
+            work: Mutex::new(Work { small: true, large: true }),
             arrived: Condvar::new(),
             queue: receipts::Queue::default(),
             unsettled: Mutex::new(Vec::new()),
@@ -114,19 +132,19 @@ impl Intake {
         self.0.handle.block_on(self.0.pool.close());
     }
 
-    /// Waits until something may wait to be claimed, or the time is over. Whether there may be work.
-    pub fn wait_for_work(&self, timeout: Duration) -> bool {
+    /// Waits until something of this share may wait to be claimed, or the time is over. Whether there may be work.
+    pub fn wait_for_work(&self, share: Share, timeout: Duration) -> bool {
         let work = locked(&self.0.work);
         let (work, _) = self
             .0
             .arrived
-            .wait_timeout_while(work, timeout, |work| !*work)
+            .wait_timeout_while(work, timeout, |work| !work.waits(share))
             .unwrap_or_else(PoisonError::into_inner);
-        *work
+        work.waits(share)
     }
 
     fn announce_work(&self) {
-        *locked(&self.0.work) = true;
+        *locked(&self.0.work) = Work { small: true, large: true };
         self.0.arrived.notify_all();
     }
 

@@ -1,10 +1,10 @@
 //! Writing receipts: concurrent callers share one transaction, so that a hundred senders wait for one flush.
 
 use super::door::{Arrival, Outcome, Stored};
-use super::spool::moment;
+use super::spool::{moment, unflushed};
 use super::{Bookmark, Intake, IntakeError, bookmarks, locked, seen};
 use crate::record::delivery::{Delivery, DeliveryId};
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, SqliteConnection, SqlitePool};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -119,12 +119,21 @@ async fn write_arrival(connection: &mut SqliteConnection, arrival: &Arrival) -> 
     Ok(repeat_of.is_some())
 }
 
-/// Writes down which files are about to be moved where, before the first one is.
+/// Writes down which files are about to be moved where, before the first one is. Not flushed: a power cut that undoes
+/// it and not the move leaves a file in the claim folder that belongs to no delivery, which its source hands in again.
 pub(super) async fn announce_claims(
     pool: &SqlitePool,
     arrivals: &[Outcome<Arrival>],
 ) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let mut connection = pool.acquire().await?;
+    unflushed!(connection, announce(&mut connection, arrivals))
+}
+
+async fn announce(
+    connection: &mut SqliteConnection,
+    arrivals: &[Outcome<Arrival>],
+) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     for arrival in arrivals.iter().flatten() {
         if matches!(arrival.stored, Stored::Claim { .. }) {
             insert(&mut transaction, arrival, "claiming", None).await?;

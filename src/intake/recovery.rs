@@ -3,7 +3,7 @@
 use super::durable::{self, Stamp};
 use super::{Intake, IntakeError, archive};
 use crate::record::delivery::DeliveryId;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -27,6 +27,28 @@ impl Recovered {
     /// Whether the last process was cut off in the middle of something.
     pub const fn cut_off(&self) -> bool {
         self.interrupted + self.claims_finished + self.claims_undone + self.swept > 0
+    }
+}
+
+/// A row of `leftover`.
+#[derive(Debug, sqlx::FromRow)]
+struct Leftover {
+    path: Vec<u8>,
+    bytes: Option<i64>,
+    device: Option<i64>,
+    inode: Option<i64>,
+    mtime_ns: Option<i64>,
+}
+
+impl Leftover {
+    /// What a claimed file was when it was stored.
+    fn stamp(&self) -> Option<Stamp> {
+        Some(Stamp {
+            bytes: self.bytes?.cast_unsigned(),
+            device: self.device?.cast_unsigned(),
+            inode: self.inode?.cast_unsigned(),
+            mtime_ns: self.mtime_ns?,
+        })
     }
 }
 
@@ -144,26 +166,41 @@ impl Intake {
 
     /// Bodies of retired deliveries.
     fn remove_leftovers(&self) -> Result<u64, IntakeError> {
-        let paths: Vec<Vec<u8>> = self.block_on(async {
-            sqlx::query_scalar("SELECT path FROM leftover").fetch_all(&self.0.pool).await
+        let paths: Vec<Leftover> = self.block_on(async {
+            sqlx::query_as("SELECT path, bytes, device, inode, mtime_ns FROM leftover")
+                .fetch_all(&self.0.pool)
+                .await
         })?;
-        let mut folders = BTreeSet::new();
         let mut removed = 0;
         let mut done = Vec::new();
-        for bytes in paths {
-            let path = PathBuf::from(OsString::from_vec(bytes.clone()));
+        let mut folders: BTreeMap<PathBuf, Vec<Vec<u8>>> = BTreeMap::new();
+        for leftover in paths {
+            let path = PathBuf::from(OsString::from_vec(leftover.path.clone()));
+            if super::retire::is_written_since(&path, leftover.stamp().as_ref()) {
+                // Its source finds it in its claim folder, without a receipt, and hands it in.
+                tracing::warn!("a stored file was written after it had been read; it is received again");
+                done.push(leftover.path);
+                continue;
+            }
             match durable::unlink(&path) {
                 Ok(was_there) => {
                     removed += u64::from(was_there);
-                    folders.insert(durable::folder_of(&path));
-                    done.push(bytes);
+                    folders.entry(durable::folder_of(&path)).or_default().push(leftover.path);
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a stored file cannot be removed; the next start tries again");
                 }
             }
         }
-        durable::sync_folders(&folders)?;
+        for (folder, paths) in folders {
+            // One source's folder that is gone, closed or no folder any more must not keep the daemon from starting.
+            match durable::sync_folders(&BTreeSet::from([folder])) {
+                Ok(()) => done.extend(paths),
+                Err(error) => {
+                    tracing::warn!(%error, "the removal of stored files is not certain yet; the next start tries again");
+                }
+            }
+        }
         self.block_on(async {
             let mut transaction = self.0.pool.begin().await?;
             for path in &done {

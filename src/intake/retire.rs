@@ -3,6 +3,7 @@
 //! Must never remove the last copy of a body: the original is in place and flushed before the receipt goes.
 
 use super::archive::{self, OriginalWriter, SealedOriginal};
+use super::door::MANY_FILES;
 use super::durable::{self, Stamp};
 use super::spool::{self, Row};
 use super::{Intake, IntakeError, seen};
@@ -17,17 +18,28 @@ use std::path::PathBuf;
 /// How a delivery ended.
 #[derive(Debug)]
 pub struct Retirement {
-    /// The archive written while it was read. Without one (the store had it done before a crash) intake writes it from
-    /// the body, unless the body was seen before or is archived already.
-    pub original: Option<SealedOriginal>,
+    /// Its bytes. Without them (the store had it done before a crash) intake takes them from the body, unless the body
+    /// was seen before or is archived already.
+    pub original: Option<Original>,
     /// BLAKE3 of the body, where reading it told.
     pub content_hash: Option<[u8; 32]>,
     /// Hash and size of each document inside it that was read to its end; empty where the body is the document.
     pub documents: Vec<([u8; 32], u64)>,
+    /// Rows that were read in it: a delivery without any is no sign of life of its source.
+    pub rows: u64,
     /// Whether it ended without any rejection, so that the same bytes need not be read again.
     pub clean: bool,
     /// When.
     pub at: Timestamp,
+}
+
+/// The bytes of a delivery that was read.
+#[derive(Debug)]
+pub enum Original {
+    /// Archived and flushed while they were read.
+    Sealed(SealedOriginal),
+    /// A small body: it stays in the spool until it is archived here, with the others.
+    Bytes(Vec<u8>),
 }
 
 /// What the transaction of a retirement needs to know.
@@ -36,6 +48,7 @@ struct Ending {
     row: Row,
     hash: Option<[u8; 32]>,
     documents: Vec<([u8; 32], u64)>,
+    rows: u64,
     clean: bool,
     /// Whether its own bytes were read; a repeat was only compared.
     was_read: bool,
@@ -46,8 +59,8 @@ struct Ending {
 /// What becomes of the body's file.
 enum Leaves {
     Nothing,
-    /// It is removed.
-    File(PathBuf),
+    /// It is removed, unless it is no longer what it was (a file of the spool never changes).
+    File(PathBuf, Option<Stamp>),
     /// Its writer went on after the last look: what it is now comes in as a delivery of its own.
     Again(PathBuf, Stamp),
 }
@@ -62,8 +75,11 @@ impl Intake {
     pub fn retire_all(&self, ended: Vec<(DeliveryId, Retirement)>) -> Result<(), IntakeError> {
         let mut endings = Vec::with_capacity(ended.len());
         let mut folders = BTreeSet::new();
+        let mut rows = self.find_receipts(ended.iter().map(|(id, _)| *id))?;
+        let ended = self.write_originals(ended)?;
         for (id, retirement) in ended {
-            endings.extend(self.link_original(id, retirement, &mut folders)?);
+            let row = rows.remove(&id.to_string());
+            endings.extend(self.link_original(id, row, retirement, &mut folders)?);
         }
         durable::sync_folders(&folders)?;
         crash_point::reached("retire-linked");
@@ -80,7 +96,11 @@ impl Intake {
         for ending in &endings {
             match &ending.leaves {
                 Leaves::Nothing => {}
-                Leaves::File(path) => match durable::unlink(path) {
+                Leaves::File(path, stored) if is_written_since(path, stored.as_ref()) => {
+                    self.take_again(ending, path)?;
+                    again(ending);
+                }
+                Leaves::File(path, _) => match durable::unlink(path) {
                     Ok(_) => {
                         folders.insert(durable::folder_of(path));
                         done.push(path.as_os_str().as_bytes().to_vec());
@@ -90,8 +110,7 @@ impl Intake {
                         "a file that is stored and archived cannot be removed; the next start tries again"),
                 },
                 Leaves::Again(..) => {
-                    tracing::warn!(cdrd_delivery = %ending.id, cdrd_source = ending.row.source,
-                        "the file was written after it had been read; it is read again as a new delivery");
+                    again(ending);
                     self.announce_work();
                 }
             }
@@ -105,15 +124,56 @@ impl Intake {
         Ok(())
     }
 
+    /// A file that was written between the last look and its removal: its receipt is gone, and comes back under a new id.
+    fn take_again(&self, ending: &Ending, path: &std::path::Path) -> Result<(), IntakeError> {
+        let Some(now) = durable::stamp(path)? else { return Ok(()) };
+        self.block_on(async {
+            let mut transaction = self.0.pool.begin_with("BEGIN IMMEDIATE").await?;
+            receive_again(&mut transaction, ending, path, &now).await?;
+            sqlx::query("DELETE FROM leftover WHERE path = ?")
+                .bind(path.as_os_str().as_bytes())
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await
+        })?;
+        self.announce_work();
+        Ok(())
+    }
+
+    /// Archives the small bodies and flushes them together.
+    fn write_originals(
+        &self,
+        ended: Vec<(DeliveryId, Retirement)>,
+    ) -> Result<Vec<(DeliveryId, Retirement)>, IntakeError> {
+        let mut written = Vec::with_capacity(ended.len());
+        let mut files = Vec::new();
+        for (id, mut retirement) in ended {
+            if let Some(Original::Bytes(body)) = &retirement.original {
+                let writer = OriginalWriter::create(&archive::path_of(&self.0.state_dir, id))?;
+                let (sealed, file) = writer.write_whole(body)?;
+                files.push((sealed.part.clone(), file));
+                retirement.original = Some(Original::Sealed(sealed));
+            }
+            written.push((id, retirement));
+        }
+        if files.len() >= MANY_FILES {
+            durable::sync_disk_of(&self.0.state_dir.join("originals"))?;
+        } else {
+            files.iter().try_for_each(|(path, file)| durable::sync_file(file, path))?;
+        }
+        Ok(written)
+    }
+
     /// Brings the original into place. `None` when the delivery is retired already.
     fn link_original(
         &self,
         id: DeliveryId,
+        row: Option<Row>,
         retirement: Retirement,
         folders: &mut BTreeSet<PathBuf>,
     ) -> Result<Option<Ending>, IntakeError> {
-        let Some(row) = self.find_receipt(id)? else {
-            if let Some(sealed) = retirement.original {
+        let Some(row) = row else {
+            if let Some(Original::Sealed(sealed)) = retirement.original {
                 durable::unlink(&sealed.part)?;
             }
             return Ok(None);
@@ -122,7 +182,8 @@ impl Intake {
         let was_read = retirement.original.is_some() || row.repeat_of.is_none();
         let mut hash = retirement.content_hash.or_else(|| row.hash());
         let sealed = match retirement.original {
-            Some(sealed) => Some(sealed),
+            Some(Original::Sealed(sealed)) => Some(sealed),
+            Some(Original::Bytes(_)) => None,
             None if row.repeat_of.is_some() || durable::stamp(&path)?.is_some() => None,
             None => self.archive_body(id)?.map(|(sealed, computed)| {
                 hash = Some(computed);
@@ -138,13 +199,13 @@ impl Intake {
             None => Leaves::Nothing,
             Some(body) if row.is_claimed() => match durable::stamp(&body)? {
                 Some(now) if !row.is_unchanged(&now) => Leaves::Again(body, now),
-                Some(_) => Leaves::File(body),
+                Some(now) => Leaves::File(body, Some(now)),
                 None => Leaves::Nothing,
             },
-            Some(body) => Leaves::File(body),
+            Some(body) => Leaves::File(body, None),
         };
-        let Retirement { documents, clean, at, .. } = retirement;
-        Ok(Some(Ending { id, row, hash, documents, clean, was_read, at, leaves }))
+        let Retirement { documents, rows, clean, at, .. } = retirement;
+        Ok(Some(Ending { id, row, hash, documents, rows, clean, was_read, at, leaves }))
     }
 
     /// Writes the original from the body.
@@ -200,21 +261,48 @@ async fn forget(
                 seen::note(&mut transaction, row.key(), ended, ending.id, ending.at).await?;
             }
         }
+        if ending.rows > 0 {
+            sqlx::query("UPDATE source_state SET heard_at = ? WHERE source = ?")
+                .bind(spool::moment(ending.at))
+                .bind(&row.source)
+                .execute(&mut *transaction)
+                .await?;
+        }
         match &ending.leaves {
             Leaves::Nothing => {}
-            Leaves::File(path) => {
-                sqlx::query("INSERT OR IGNORE INTO leftover (path) VALUES (?)")
-                    .bind(path.as_os_str().as_bytes())
-                    .execute(&mut *transaction)
-                    .await?;
+            Leaves::File(path, stored) => {
+                sqlx::query(
+                    "INSERT OR IGNORE INTO leftover (path, bytes, device, inode, mtime_ns) VALUES (?, ?, ?, ?, ?)",
+                )
+                .bind(path.as_os_str().as_bytes())
+                .bind(stored.map(|stamp| stamp.bytes.cast_signed()))
+                .bind(stored.map(|stamp| stamp.device.cast_signed()))
+                .bind(stored.map(|stamp| stamp.inode.cast_signed()))
+                .bind(stored.map(|stamp| stamp.mtime_ns))
+                .execute(&mut *transaction)
+                .await?;
             }
             Leaves::Again(path, now) => receive_again(&mut transaction, ending, path, now).await?,
         }
-        for statement in ["DELETE FROM body WHERE id = ?", "DELETE FROM receipt WHERE id = ?"] {
-            sqlx::query(statement).bind(&row.id).execute(&mut *transaction).await?;
-        }
+    }
+    let ids = spool::list(endings.iter().map(|ending| ending.row.id.clone()));
+    for statement in [
+        "DELETE FROM body WHERE id IN (SELECT value FROM json_each(?))",
+        "DELETE FROM receipt WHERE id IN (SELECT value FROM json_each(?))",
+    ] {
+        sqlx::query(statement).bind(&ids).execute(&mut *transaction).await?;
     }
     transaction.commit().await
+}
+
+/// Whether a claimed file is no longer what it was when its rows were stored: its writer had kept it open.
+pub(super) fn is_written_since(path: &std::path::Path, stored: Option<&Stamp>) -> bool {
+    stored.is_some_and(|stored| durable::stamp(path).is_ok_and(|now| now.is_some_and(|now| now != *stored)))
+}
+
+fn again(ending: &Ending) {
+    tracing::warn!(cdrd_delivery = %ending.id, cdrd_source = ending.row.source,
+        "the file was written after it had been read; it is read again as a new delivery");
 }
 
 async fn receive_again(
@@ -223,21 +311,29 @@ async fn receive_again(
     path: &std::path::Path,
     now: &Stamp,
 ) -> Result<(), sqlx::Error> {
-    let id = DeliveryId::new(ending.at, ulid::Ulid::new().random());
+    let (id, row) = (DeliveryId::new(ending.at, ulid::Ulid::new().random()), &ending.row);
     sqlx::query(
         "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format, time_zone,
              reading, bytes, body_kind, body_path, device, inode, mtime_ns, original_path)
-         SELECT ?, 'waiting', origin, source, account, peer, name, ?, pinned_format, time_zone, reading,
-             ?, body_kind, ?, ?, ?, ?, original_path FROM receipt WHERE id = ?",
+         VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.to_string())
+    .bind(&row.origin)
+    .bind(&row.source)
+    .bind(&row.account)
+    .bind(&row.peer)
+    .bind(&row.name)
     .bind(spool::moment(ending.at))
+    .bind(&row.pinned_format)
+    .bind(&row.time_zone)
+    .bind(&row.reading)
     .bind(now.bytes.cast_signed())
+    .bind(&row.body_kind)
     .bind(path.as_os_str().as_bytes())
     .bind(now.device.cast_signed())
     .bind(now.inode.cast_signed())
     .bind(now.mtime_ns)
-    .bind(&ending.row.id)
+    .bind(&row.original_path)
     .execute(connection)
     .await?;
     Ok(())

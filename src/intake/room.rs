@@ -1,5 +1,6 @@
 //! The disk reserve: below it the door refuses, so that storing, archiving and retiring can always go on.
 
+use super::Intake;
 use super::error::{IntakeError, shown};
 use std::path::Path;
 
@@ -8,6 +9,15 @@ use std::path::Path;
 pub(super) struct Room {
     reserve: u64,
     free: u64,
+}
+
+impl Intake {
+    /// Free bytes of the disk with the state directory, and how many of them stay free.
+    pub fn room(&self) -> Result<(u64, u64), IntakeError> {
+        let config = &self.0.config;
+        let room = Room::measure(&self.0.state_dir, config.reserve_bytes, config.reserve_percent)?;
+        Ok((room.free, room.reserve))
+    }
 }
 
 impl Room {

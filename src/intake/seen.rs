@@ -55,6 +55,37 @@ impl Intake {
             }
         })
     }
+
+    /// Forgets that these deliveries ended well: they are read again, perhaps otherwise.
+    pub fn forget_seen(&self, deliveries: &[DeliveryId]) -> Result<(), IntakeError> {
+        let ids: Vec<String> = deliveries.iter().map(|id| format!("\"{id}\"")).collect();
+        self.block_on(async {
+            sqlx::query("DELETE FROM seen WHERE delivery_id IN (SELECT value FROM json_each(?))")
+                .bind(format!("[{}]", ids.join(",")))
+                .execute(&self.0.pool)
+                .await
+        })?;
+        Ok(())
+    }
+
+    /// Notes that these were read again and ended well, with hash and size of each document of an archive: equal bytes
+    /// need not be read.
+    pub fn note_seen<'s>(
+        &self,
+        ended: impl Iterator<Item = (&'s Spooled, &'s [([u8; 32], u64)])>,
+    ) -> Result<(), IntakeError> {
+        self.block_on(async {
+            let mut transaction = self.0.pool.begin_with("BEGIN IMMEDIATE").await?;
+            for (spooled, documents) in ended {
+                let document = |&(hash, bytes): &_| Ended { hash, bytes, whole: false };
+                let body = spooled.content_hash.map(|hash| Ended { hash, bytes: spooled.bytes, whole: true });
+                for ended in documents.iter().map(document).chain(body) {
+                    note(&mut transaction, key_of(spooled), ended, spooled.id, Timestamp::now()).await?;
+                }
+            }
+            transaction.commit().await
+        })
+    }
 }
 
 fn key_of(spooled: &Spooled) -> Key<'_> {

@@ -67,7 +67,25 @@ pub struct SourceState {
     pub since: Timestamp,
     /// When health or message last changed.
     pub updated_at: Timestamp,
+    /// When rows last came from it; before the first ones, since when it is watched.
+    pub heard_at: Timestamp,
+    /// Since when it has been silent for longer than it should.
+    pub silent_since: Option<Timestamp>,
 }
+
+impl SourceState {
+    /// Its health with its silence: a source that works and brings nothing is late.
+    pub fn seen_whole(&self) -> SourceHealth {
+        if self.health == SourceHealth::Ok && self.silent_since.is_some() {
+            SourceHealth::Late
+        } else {
+            self.health
+        }
+    }
+}
+
+/// A row of the table.
+type Row = (String, String, String, String, String, Option<String>, Option<String>);
 
 impl Intake {
     /// Notes the health of a source. Writes only what changed.
@@ -84,7 +102,8 @@ impl Intake {
                 .fetch_optional(&self.0.pool)
                 .await?;
             sqlx::query(
-                "INSERT INTO source_state (source, health, message, since, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)
+                "INSERT INTO source_state (source, health, message, since, updated_at, heard_at)
+                 VALUES (?1, ?2, ?3, ?4, ?4, ?4)
                  ON CONFLICT (source) DO UPDATE SET
                      since = CASE WHEN health = excluded.health THEN since ELSE excluded.since END,
                      health = excluded.health, message = excluded.message, updated_at = excluded.updated_at
@@ -104,17 +123,41 @@ impl Intake {
         Ok(())
     }
 
+    /// Notes that a source has been silent for too long since `since`, or no longer is. One line for each change.
+    pub fn set_silence(
+        &self,
+        source: &str,
+        since: Option<Timestamp>,
+        message: &str,
+    ) -> Result<(), IntakeError> {
+        let changed = self.block_on(async {
+            sqlx::query(
+                "UPDATE source_state SET silent_since = ?2 WHERE source = ?1 AND (silent_since IS NULL) <> (?2 IS NULL)",
+            )
+            .bind(source)
+            .bind(since.map(moment))
+            .execute(&self.0.pool)
+            .await
+        })?;
+        if changed.rows_affected() > 0 {
+            let health = if since.is_some() { SourceHealth::Late } else { SourceHealth::Ok };
+            say(source, health, message);
+        }
+        Ok(())
+    }
+
     /// The health of every source that ever ran, by name.
     pub fn source_states(&self) -> Result<Vec<SourceState>, IntakeError> {
-        let rows: Vec<(String, String, String, String, String)> = self.block_on(async {
+        let rows: Vec<Row> = self.block_on(async {
             sqlx::query_as(
-                "SELECT source, health, message, since, updated_at FROM source_state ORDER BY source",
+                "SELECT source, health, message, since, updated_at, heard_at, silent_since FROM source_state
+                 ORDER BY source",
             )
             .fetch_all(&self.0.pool)
             .await
         })?;
         rows.into_iter()
-            .map(|(source, health, message, since, updated_at)| {
+            .map(|(source, health, message, since, updated_at, heard_at, silent_since)| {
                 let damaged = || self.damaged("source state", "of a source");
                 Ok(SourceState {
                     health: SourceHealth::ALL
@@ -123,6 +166,9 @@ impl Intake {
                         .ok_or_else(damaged)?,
                     since: parse_moment(&since).ok_or_else(damaged)?,
                     updated_at: parse_moment(&updated_at).ok_or_else(damaged)?,
+                    // A source that was watched before this was written down.
+                    heard_at: parse_moment(heard_at.as_ref().unwrap_or(&since)).ok_or_else(damaged)?,
+                    silent_since: silent_since.as_deref().and_then(parse_moment),
                     source,
                     message,
                 })

@@ -6,6 +6,7 @@ use super::{Intake, IntakeError, seen};
 use crate::record::delivery::{DeliveryId, Growth, Spooled, SpooledBody};
 use jiff::{Timestamp, tz::TimeZone};
 use sqlx::SqliteConnection;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -18,6 +19,46 @@ pub struct Claimed {
     pub spooled: Spooled,
     /// The earlier delivery of the same bytes that ended well; then nothing is to be read.
     pub repeat_of: Option<DeliveryId>,
+    /// What its file was when it was claimed from its folder.
+    recorded: Option<Stamp>,
+}
+
+/// Which deliveries to take up: small ones share their flushes and never wait for a large one to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// All.
+    All,
+    /// Bodies of at most [`SMALL`] bytes.
+    Small,
+    /// The others.
+    Large,
+}
+
+/// The largest small body: a few hundred rows, which fit in memory many times over.
+pub const SMALL: u64 = 64 * 1024;
+
+impl Share {
+    const fn least(self) -> u64 {
+        match self {
+            Self::All | Self::Small => 0,
+            Self::Large => SMALL + 1,
+        }
+    }
+
+    const fn most(self) -> u64 {
+        match self {
+            Self::Small => SMALL,
+            Self::All | Self::Large => i64::MAX as u64,
+        }
+    }
+
+    pub(super) const fn takes_small(self) -> bool {
+        matches!(self, Self::All | Self::Small)
+    }
+
+    pub(super) const fn takes_large(self) -> bool {
+        matches!(self, Self::All | Self::Large)
+    }
 }
 
 /// What the file of a claimed body is now; a body of the spool never changes.
@@ -29,6 +70,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// A body that never changes.
+    pub const fn at_rest() -> Self {
+        Self { now: None, recorded: true }
+    }
+
     /// Whether nothing changed between two looks.
     pub fn is_same(&self, earlier: &Self) -> bool {
         self.now == earlier.now
@@ -50,6 +96,19 @@ pub struct Waiting {
     pub state: String,
     /// When it arrived.
     pub received_at: Timestamp,
+}
+
+/// What of a source is not yet retired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// Source.
+    pub source: String,
+    /// Deliveries.
+    pub deliveries: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the oldest arrived.
+    pub oldest: Timestamp,
 }
 
 /// How long a delivery rests after its first failure.
@@ -86,6 +145,7 @@ pub(super) struct Row {
     /// Set where the body grows: whether it has ended, and what it continues.
     pub ended: Option<bool>,
     pub continues: Option<String>,
+    pub original_path: Option<Vec<u8>>,
 }
 
 impl Row {
@@ -108,6 +168,15 @@ impl Row {
     /// Whether the body is a file taken over from a folder.
     pub fn is_claimed(&self) -> bool {
         self.body_kind == "claimed"
+    }
+
+    fn recorded(&self) -> Option<Stamp> {
+        Some(Stamp {
+            bytes: self.bytes.cast_unsigned(),
+            device: self.device?.cast_unsigned(),
+            inode: self.inode?.cast_unsigned(),
+            mtime_ns: self.mtime_ns?,
+        })
     }
 
     /// Whether the file still is what was recorded.
@@ -138,7 +207,7 @@ pub(super) fn parse_moment(text: &str) -> Option<Timestamp> {
 pub(super) async fn row(connection: &mut SqliteConnection, id: &str) -> Result<Option<Row>, sqlx::Error> {
     sqlx::query_as(
         "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes, content_hash,
-             repeat_of, body_kind, body_path, device, inode, mtime_ns, ended, continues
+             repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues
          FROM receipt LEFT JOIN growing USING (id) WHERE id = ?",
     )
     .bind(id)
@@ -159,28 +228,32 @@ macro_rules! unflushed {
         result
     }};
 }
+pub(super) use unflushed;
 
 impl Intake {
     /// Takes up the delivery that waits longest.
     pub fn claim_next(&self) -> Result<Option<Claimed>, IntakeError> {
+        Ok(self.claim(Share::All, 1)?.pop())
+    }
+
+    /// Takes up the deliveries of this share that wait longest, at most so many.
+    pub fn claim(&self, share: Share, most: u32) -> Result<Vec<Claimed>, IntakeError> {
         // Before looking: what arrives from now on announces itself again.
-        *super::locked(&self.0.work) = false;
+        super::locked(&self.0.work).taken_up(share);
         let resting: Vec<String> = {
             let (resting, now) = (super::locked(&self.0.resting), Instant::now());
             resting.iter().filter(|(_, rest)| rest.until > now).map(|(id, _)| id.clone()).collect()
         };
-        // Ids need no escaping.
-        let resting =
-            format!("[{}]", resting.iter().map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(","));
+        let resting = list(resting.into_iter());
         let found = self.block_on(async {
             let mut connection = self.0.pool.acquire().await?;
-            unflushed!(connection, take_oldest(&mut connection, &resting))
+            unflushed!(connection, take_oldest(&mut connection, &resting, share, most))
         });
-        if !matches!(found, Ok(None)) {
+        if found.as_ref().map_or(true, |found| !found.is_empty()) {
             // There may be more.
             self.announce_work();
         }
-        found?.map(|(row, body)| self.claimed(row, body)).transpose()
+        found?.into_iter().map(|(row, body)| self.claimed(row, body)).collect()
     }
 
     fn claimed(&self, row: Row, inline: Option<Vec<u8>>) -> Result<Claimed, IntakeError> {
@@ -201,6 +274,7 @@ impl Intake {
                 Some(Growth { ended, continues: Some(earlier.parse().map_err(|_| damaged("continues"))?) })
             }
         };
+        let recorded = row.recorded();
         let spooled = Spooled {
             id: row.id.parse().map_err(|_| damaged("id"))?,
             received_at: parse_moment(&row.received_at).ok_or_else(|| damaged("received_at"))?,
@@ -217,7 +291,7 @@ impl Intake {
             body,
             growth,
         };
-        Ok(Claimed { spooled, repeat_of })
+        Ok(Claimed { spooled, repeat_of, recorded })
     }
 
     /// Puts a delivery back after a failure, behind the others.
@@ -236,9 +310,9 @@ impl Intake {
         Ok(())
     }
 
-    /// Lets a delivery that grows rest until more comes; `bytes` of it are dealt with. It waits again at once if more
-    /// came, or if it ended, meanwhile.
-    pub fn rest_growing(&self, id: DeliveryId, bytes: u64) -> Result<(), IntakeError> {
+    /// Lets a delivery that grows rest until more comes; its bytes are dealt with and brought so many new rows. It
+    /// waits again at once if more came, or if it ended, meanwhile.
+    pub fn rest_growing(&self, spooled: &Spooled, rows: u64) -> Result<(), IntakeError> {
         self.block_on(async {
             let mut connection = self.0.pool.acquire().await?;
             let statement = sqlx::query(
@@ -247,12 +321,18 @@ impl Intake {
                                                 'waiting', 'unfinished')
                   WHERE id = ? AND state = 'reading'",
             )
-            .bind(bytes.cast_signed())
-            .bind(id.to_string());
+            .bind(spooled.bytes.cast_signed())
+            .bind(spooled.id.to_string());
             unflushed!(connection, statement.execute(&mut *connection))?;
+            if rows > 0 {
+                let heard = sqlx::query("UPDATE source_state SET heard_at = ? WHERE source = ?")
+                    .bind(moment(Timestamp::now()))
+                    .bind(&spooled.source);
+                unflushed!(connection, heard.execute(&mut *connection))?;
+            }
             Ok(())
         })?;
-        super::locked(&self.0.resting).remove(&id.to_string());
+        super::locked(&self.0.resting).remove(&spooled.id.to_string());
         self.announce_work();
         Ok(())
     }
@@ -273,12 +353,23 @@ impl Intake {
     pub fn look(&self, id: DeliveryId) -> Result<Look, IntakeError> {
         let row = self.receipt(id)?;
         let Some(path) = row.path().filter(|_| row.is_claimed()) else {
-            return Ok(Look { now: None, recorded: true });
+            return Ok(Look::at_rest());
         };
         let Some(now) = durable::stamp(&path)? else {
             return Err(IntakeError::BodyGone { id, path: shown(&path) });
         };
         Ok(Look { now: Some(now), recorded: row.is_unchanged(&now) })
+    }
+
+    /// As [`Intake::look`], of a delivery that was just taken up.
+    pub fn first_look(&self, claimed: &Claimed) -> Result<Look, IntakeError> {
+        let now = file_of(&claimed.spooled)?;
+        Ok(Look { now, recorded: now.is_none() || now == claimed.recorded })
+    }
+
+    /// Whether the body still is what it was at an earlier look.
+    pub fn is_same_as(&self, spooled: &Spooled, earlier: &Look) -> Result<bool, IntakeError> {
+        Ok(file_of(spooled)? == earlier.now)
     }
 
     /// Records what a claimed file is now. Not before its bytes were read as they are: what is not recorded is read
@@ -298,6 +389,25 @@ impl Intake {
             .await?;
             Ok(())
         })
+    }
+
+    /// What is not yet retired, summed up for each source that has some.
+    pub fn waiting(&self) -> Result<Vec<Backlog>, IntakeError> {
+        let rows: Vec<(String, i64, i64, String)> = self.block_on(async {
+            let sum = "SELECT source, count(*), sum(bytes), min(received_at) FROM receipt GROUP BY source";
+            sqlx::query_as(sum).fetch_all(&self.0.pool).await
+        })?;
+        rows.into_iter()
+            .map(|(source, deliveries, bytes, oldest)| {
+                let oldest = parse_moment(&oldest).ok_or_else(|| self.damaged("received_at", &source))?;
+                Ok(Backlog {
+                    source,
+                    deliveries: deliveries.cast_unsigned(),
+                    bytes: bytes.cast_unsigned(),
+                    oldest,
+                })
+            })
+            .collect()
     }
 
     /// Everything that is not yet retired, oldest first.
@@ -342,6 +452,19 @@ impl Intake {
         self.find_receipt(id)?.ok_or(IntakeError::UnknownDelivery { id })
     }
 
+    /// The receipts of these deliveries, by id; those that are retired are missing.
+    pub(super) fn find_receipts(
+        &self,
+        ids: impl Iterator<Item = DeliveryId>,
+    ) -> Result<HashMap<String, Row>, IntakeError> {
+        let ids = list(ids.map(|id| id.to_string()));
+        let rows: Vec<Row> = self.block_on(async {
+            let mut connection = self.0.pool.acquire().await?;
+            rows(&mut connection, &ids).await
+        })?;
+        Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
+    }
+
     pub(super) fn find_receipt(&self, id: DeliveryId) -> Result<Option<Row>, IntakeError> {
         self.block_on(async {
             let mut connection = self.0.pool.acquire().await?;
@@ -359,25 +482,67 @@ impl Intake {
     }
 }
 
+/// What the claimed file of a body is now.
+fn file_of(spooled: &Spooled) -> Result<Option<Stamp>, IntakeError> {
+    let SpooledBody::File { path, claimed: true } = &spooled.body else { return Ok(None) };
+    let gone = || IntakeError::BodyGone { id: spooled.id, path: shown(path) };
+    durable::stamp(path)?.ok_or_else(gone).map(Some)
+}
+
+/// A JSON list of ids, which need no escaping.
+pub(super) fn list(ids: impl Iterator<Item = String>) -> String {
+    format!("[{}]", ids.map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(","))
+}
+
+async fn rows(connection: &mut SqliteConnection, ids: &str) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes, content_hash,
+             repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues
+         FROM receipt LEFT JOIN growing USING (id) WHERE id IN (SELECT value FROM json_each(?)) ORDER BY receipt.rowid",
+    )
+    .bind(ids)
+    .fetch_all(connection)
+    .await
+}
+
 async fn take_oldest(
     connection: &mut SqliteConnection,
     resting: &str,
-) -> Result<Option<(Row, Option<Vec<u8>>)>, sqlx::Error> {
-    let id: Option<String> = sqlx::query_scalar(
+    share: Share,
+    most: u32,
+) -> Result<Vec<(Row, Option<Vec<u8>>)>, sqlx::Error> {
+    let ids: Vec<String> = sqlx::query_scalar(
         "UPDATE receipt SET state = 'reading'
-         WHERE rowid = (SELECT rowid FROM receipt WHERE state = 'waiting'
-                           AND id NOT IN (SELECT value FROM json_each(?))
-                           AND NOT EXISTS (SELECT 1 FROM growing JOIN receipt earlier ON earlier.id = continues
-                                            WHERE growing.id = receipt.id)
-                         ORDER BY rowid LIMIT 1) RETURNING id",
+         WHERE rowid IN (SELECT rowid FROM receipt WHERE state = 'waiting' AND bytes BETWEEN ? AND ?
+                            AND id NOT IN (SELECT value FROM json_each(?))
+                            AND NOT EXISTS (SELECT 1 FROM growing JOIN receipt earlier ON earlier.id = continues
+                                             WHERE growing.id = receipt.id)
+                          ORDER BY rowid LIMIT ?) RETURNING id",
     )
+    .bind(share.least().cast_signed())
+    .bind(share.most().cast_signed())
     .bind(resting)
-    .fetch_optional(&mut *connection)
+    .bind(most)
+    .fetch_all(&mut *connection)
     .await?;
-    let Some(id) = id else { return Ok(None) };
-    let Some(row) = row(&mut *connection, &id).await? else { return Ok(None) };
-    let body = sqlx::query_scalar("SELECT bytes FROM body WHERE id = ?").bind(&id).fetch_optional(connection);
-    Ok(Some((row, body.await?)))
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = list(ids.into_iter());
+    let rows = rows(&mut *connection, &ids).await?;
+    let bodies: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("SELECT id, bytes FROM body WHERE id IN (SELECT value FROM json_each(?))")
+            .bind(&ids)
+            .fetch_all(connection)
+            .await?;
+    let mut bodies: HashMap<String, Vec<u8>> = bodies.into_iter().collect();
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let body = bodies.remove(&row.id);
+            (row, body)
+        })
+        .collect())
 }
 
 #[cfg(test)]

@@ -113,9 +113,10 @@ fn read_and_retire(intake: &Intake, claimed: &Claimed, clean: bool) -> Tested {
     let mut writer = intake.original(claimed.spooled.id)?;
     writer.write_all(&body)?;
     let retirement = Retirement {
-        original: Some(writer.finish()?),
+        original: Some(Original::Sealed(writer.finish()?)),
         content_hash: Some(*blake3::hash(&body).as_bytes()),
         documents: Vec::new(),
+        rows: 1,
         clean,
         at: Timestamp::now(),
     };
@@ -127,6 +128,7 @@ fn nothing() -> Retirement {
         original: None,
         content_hash: None,
         documents: Vec::new(),
+        rows: 1,
         clean: true,
         at: Timestamp::now(),
     }
@@ -322,7 +324,7 @@ fn a_claimed_file_that_changes_is_noticed_before_and_after_its_last_chunk() -> T
     writer.write_all(&body)?;
     let sealed = writer.finish()?;
     sender.write_all(b"three\n")?;
-    intake.retire(receipt.id, Retirement { original: Some(sealed), ..nothing() })?;
+    intake.retire(receipt.id, Retirement { original: Some(Original::Sealed(sealed)), ..nothing() })?;
     let again = next(&intake)?;
     assert_ne!(again.spooled.id, receipt.id);
     assert_eq!(body_of(&again)?, b"one\ntwo\nthree\n");
@@ -401,13 +403,30 @@ fn a_leftover_that_cannot_be_removed_does_not_stop_the_start() -> Tested {
 }
 
 #[test]
+fn small_and_large_deliveries_are_taken_up_apart() -> Tested {
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    let large = vec![b'x'; usize::try_from(super::SMALL)? + 1];
+    let large = accept_one(&intake, delivery(Body::Bytes(large)))?.id;
+    let small = [accept_one(&intake, bytes("a"))?.id, accept_one(&intake, bytes("b"))?.id];
+    let ids = |claimed: Vec<Claimed>| claimed.iter().map(|one| one.spooled.id).collect::<Vec<_>>();
+    assert_eq!(ids(intake.claim(Share::Large, 9)?), [large]);
+    assert_eq!(ids(intake.claim(Share::Small, 9)?), small, "the large one is still being read");
+    assert!(intake.claim(Share::All, 9)?.is_empty());
+    intake.release(large)?;
+    assert!(intake.claim(Share::Small, 9)?.is_empty());
+    assert!(intake.wait_for_work(Share::Large, Duration::ZERO), "taking up small ones hides no large one");
+    Ok(())
+}
+
+#[test]
 fn accepting_wakes_who_waits_for_work() -> Tested {
     let bench = Bench::new()?;
     let intake = bench.open()?;
     assert!(intake.claim_next()?.is_none());
-    assert!(!intake.wait_for_work(Duration::from_millis(20)));
+    assert!(!intake.wait_for_work(Share::All, Duration::from_millis(20)));
     let waiter = intake.clone();
-    let waiting = std::thread::spawn(move || waiter.wait_for_work(Duration::from_secs(30)));
+    let waiting = std::thread::spawn(move || waiter.wait_for_work(Share::All, Duration::from_secs(30)));
     accept_one(&intake, bytes("x"))?;
     assert!(waiting.join().map_err(|_| "the waiter panicked")?);
     Ok(())

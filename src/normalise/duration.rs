@@ -2,8 +2,27 @@
 //!
 //! Must never take a clock time for a length: the format's card says which column is which.
 
+use crate::record::document::LengthUnit;
+
 /// A year; a longer call is a broken counter.
 const LONGEST_MS: i64 = 366 * 86_400_000;
+
+/// Milliseconds of a text whose numbers count this unit.
+pub(super) fn read_as(text: &str, unit: LengthUnit) -> Option<i64> {
+    let text = text.trim();
+    let milliseconds = match unit {
+        LengthUnit::Seconds => return read(text),
+        LengthUnit::Milliseconds => seconds(text)? / 1000,
+        LengthUnit::Minutes => seconds(text)?.checked_mul(60)?,
+        LengthUnit::Clock => clock(text)?,
+        LengthUnit::HoursMinutes => {
+            let (hours, minutes) = text.split_once(':')?;
+            let minutes = digits(minutes).filter(|minutes| *minutes < 60)?;
+            digits(hours)? * 3_600_000 + minutes * 60_000
+        }
+    };
+    (milliseconds <= LONGEST_MS).then_some(milliseconds)
+}
 
 /// Milliseconds of `125`, `125.4`, `2:05`, `0:02:05` or `2m 5s`. `None` for anything else, and for negative lengths.
 pub(super) fn read(text: &str) -> Option<i64> {
@@ -95,6 +114,23 @@ mod tests {
         assert_eq!(read("7.25"), Some(7_250));
         assert_eq!(read("90:00"), Some(5_400_000), "minutes without hours may pass 60");
         assert_eq!(read("100:00:01"), Some(360_001_000));
+    }
+
+    #[test]
+    fn a_number_counts_what_the_stanza_says() {
+        use super::{LengthUnit, read_as};
+        for (text, unit, milliseconds) in [
+            ("1500", LengthUnit::Milliseconds, Some(1500)),
+            ("2.5", LengthUnit::Minutes, Some(150_000)),
+            ("0:02:05", LengthUnit::Clock, Some(125_000)),
+            ("125", LengthUnit::Clock, None),
+            ("0:10", LengthUnit::HoursMinutes, Some(600_000)),
+            ("0:60", LengthUnit::HoursMinutes, None),
+            ("2:05", LengthUnit::Seconds, Some(125_000)),
+            ("9999999999", LengthUnit::Minutes, None),
+        ] {
+            assert_eq!(read_as(text, unit), milliseconds, "{text} {unit:?}");
+        }
     }
 
     #[test]

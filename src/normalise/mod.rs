@@ -14,7 +14,7 @@ pub use clock::{ClockFault, ClockWatch};
 
 use crate::record::card::Card;
 use crate::record::cdr::{Cdr, Direction, Disposition, Leg, Precision, TextColumn, TextColumns};
-use crate::record::document::{DateOrder, ZoneRule};
+use crate::record::document::{DateOrder, Dialect, LengthUnit, ZoneRule};
 use crate::record::field::Field;
 use crate::record::origin::Origin;
 use crate::record::outcome::{Reason, Rejection};
@@ -35,7 +35,18 @@ pub struct Engine {
     source_zones: HashMap<String, TimeZone>,
     utc: TimeZone,
     named: fn(&str) -> Option<TimeZone>,
-    card: fn(&str) -> Option<&'static Card>,
+    cards: Vec<&'static Card>,
+    wishes: HashMap<String, Wish>,
+}
+
+/// What a person's stanza says of a format and may correct later: rows that are derived again follow it, their keys
+/// stay.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Zone of its times; `None`: the source's or the origin's.
+    pub zone: Option<TimeZone>,
+    /// What a number in its columns of lengths counts.
+    pub lengths: LengthUnit,
 }
 
 /// What an origin adds to the text of its records.
@@ -47,12 +58,12 @@ struct Place {
 
 impl Engine {
     /// For these origins; `source_zones` are the sources with a `time_zone` of their own, `named` finds
-    /// a zone by its IANA name (a person may name one for a delivery), `card` a format's card.
+    /// a zone by its IANA name (a person may name one for a delivery), `cards` are those of all formats.
     pub fn new(
         origins: Vec<Origin>,
         source_zones: HashMap<String, TimeZone>,
         named: fn(&str) -> Option<TimeZone>,
-        card: fn(&str) -> Option<&'static Card>,
+        cards: Vec<&'static Card>,
     ) -> Self {
         let mut countries: HashMap<Option<String>, Arc<Numbers>> = HashMap::new();
         let mut places = HashMap::new();
@@ -65,7 +76,26 @@ impl Engine {
             places.entry(origin.key).or_insert_with(|| place.clone());
             places.insert(origin.name, place);
         }
-        Self { origins: places, source_zones, utc: TimeZone::UTC, named, card }
+        Self { origins: places, source_zones, utc: TimeZone::UTC, named, cards, wishes: HashMap::new() }
+    }
+
+    /// Heeds what stanzas say of formats, by id.
+    #[must_use]
+    pub fn heeding(self, wishes: HashMap<String, Wish>) -> Self {
+        Self { wishes, ..self }
+    }
+}
+
+impl Engine {
+    /// A number as it would stand in the columns `caller` and `callee` of a leg of this origin; as written where the
+    /// origin is not known.
+    pub fn number(&self, origin: &str, written: &str) -> String {
+        let mut number = String::new();
+        match self.origins.get(origin) {
+            Some(place) => place.numbers.write(written, &mut number),
+            None => number.push_str(written.trim()),
+        }
+        number
     }
 }
 
@@ -73,22 +103,26 @@ impl Derive for Engine {
     fn derive(&self, raw: RawRecord, origin: &str, source: &str) -> Result<Leg, Box<Rejection>> {
         let Some(place) = self.origins.get(origin) else { return Err(Box::new(no_origin(&raw))) };
         let named;
+        let wish = if self.wishes.is_empty() { None } else { self.wishes.get(raw.layout.card.id) };
+        let origins = || self.source_zones.get(source).unwrap_or(&place.zone);
         let zone = match &raw.layout.dialect.zone {
             ZoneRule::Utc => &self.utc,
             ZoneRule::Named(name) => {
                 named = (self.named)(name).ok_or_else(|| Box::new(no_zone(&raw, name)))?;
                 &named
             }
-            ZoneRule::Origin => self.source_zones.get(source).unwrap_or(&place.zone),
+            ZoneRule::Format => wish.and_then(|wish| wish.zone.as_ref()).unwrap_or_else(origins),
+            ZoneRule::Origin => origins(),
         };
-        let times = Times::read(&raw, zone)?;
+        let lengths = wish.map_or(raw.layout.dialect.lengths, |wish| wish.lengths);
+        let times = Times::read(&raw, zone, lengths)?;
         let (cdr, answer_local, end_local) = columns(&raw, &times, zone, &place.numbers);
         let start_local = times.written.local;
         Ok(Leg { raw, cdr, start_local, answer_local, end_local, id_epoch_s: times.epoch })
     }
 
     fn card(&self, format: &str) -> Option<&'static Card> {
-        (self.card)(format)
+        self.cards.iter().find(|card| card.id == format).copied()
     }
 }
 
@@ -107,19 +141,19 @@ struct Times {
 }
 
 impl Times {
-    fn read(raw: &RawRecord, zone: &TimeZone) -> Result<Self, Box<Rejection>> {
-        let order = raw.layout.dialect.date_order;
-        let written = match time::read(raw.get(Field::Start), order) {
+    fn read(raw: &RawRecord, zone: &TimeZone, lengths: LengthUnit) -> Result<Self, Box<Rejection>> {
+        let dialect = &raw.layout.dialect;
+        let written = match time::written(raw.get(Field::Start), dialect) {
             Reading::Time(written) => written,
             Reading::Blank => return Err(Box::new(start_missing(raw))),
             Reading::Invalid => return Err(Box::new(start_invalid(raw))),
         };
         let mut failed = Fields::default();
-        let answer = later_time(raw, Field::Answer, order, &mut failed);
-        let end = later_time(raw, Field::End, order, &mut failed);
-        let duration = length(raw, Field::Duration, &mut failed);
-        let talk = length(raw, Field::Talk, &mut failed);
-        let ring = length(raw, Field::Ring, &mut failed);
+        let answer = later_time(raw, Field::Answer, dialect, &mut failed);
+        let end = later_time(raw, Field::End, dialect, &mut failed);
+        let duration = length(raw, Field::Duration, lengths, &mut failed);
+        let talk = length(raw, Field::Talk, lengths, &mut failed);
+        let ring = length(raw, Field::Ring, lengths, &mut failed);
         let epoch = raw.layout.card.epoch_in.and_then(|field| time::id_epoch(raw.get(field)));
         let counted_back =
             || Some(end.as_ref().and_then(|end| time::certain(end, zone))?.saturating_sub(duration?));
@@ -129,20 +163,20 @@ impl Times {
     }
 }
 
-fn later_time(raw: &RawRecord, field: Field, order: DateOrder, failed: &mut Fields) -> Option<Written> {
-    let reading = time::read(raw.get(field), order);
+fn later_time(raw: &RawRecord, field: Field, dialect: &Dialect, failed: &mut Fields) -> Option<Written> {
+    let reading = time::written(raw.get(field), dialect);
     if reading == Reading::Invalid {
         failed.add(field);
     }
     reading.time()
 }
 
-fn length(raw: &RawRecord, field: Field, failed: &mut Fields) -> Option<i64> {
+fn length(raw: &RawRecord, field: Field, unit: LengthUnit, failed: &mut Fields) -> Option<i64> {
     let text = raw.get(field).trim();
     if text.is_empty() {
         return None;
     }
-    let length = duration::read(text);
+    let length = duration::read_as(text, unit);
     if length.is_none() {
         failed.add(field);
     }
@@ -248,7 +282,12 @@ fn start_missing(raw: &RawRecord) -> Rejection {
 }
 
 fn start_invalid(raw: &RawRecord) -> Rejection {
+    let named;
     let expected = match raw.layout.dialect.date_order {
+        _ if !raw.layout.dialect.times.is_empty() => {
+            named = raw.layout.dialect.times.join(" or ");
+            named.as_str()
+        }
         DateOrder::YearFirst => "YYYY-MM-DD HH:MM:SS",
         DateOrder::DayFirst => "DD/MM/YYYY HH:MM:SS",
         DateOrder::MonthFirst => "MM/DD/YYYY HH:MM:SS",
@@ -264,7 +303,7 @@ fn start_invalid(raw: &RawRecord) -> Rejection {
 
 fn no_zone(raw: &RawRecord, name: &str) -> Rejection {
     let message = format!(
-        "this host knows no time zone {name:?}, which was named for the file: install tzdata, then send the file again"
+        "this host knows no time zone {name:?}, which was named for the file: install tzdata, then `cdrd rejected retry`"
     );
     rejection(raw, Reason::StartInvalid, message)
 }
@@ -272,7 +311,7 @@ fn no_zone(raw: &RawRecord, name: &str) -> Rejection {
 fn no_origin(raw: &RawRecord) -> Rejection {
     let message =
         "the origin of this row is not in the configuration, so that its wall clock means nothing: add its \
-                   [[origin]] again, then send the file again"
+                   [[origin]] again, then `cdrd rejected retry`"
             .to_owned();
     rejection(raw, Reason::StartInvalid, message)
 }

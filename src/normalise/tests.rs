@@ -55,6 +55,7 @@ static CARD: Card = Card {
             exact: &[],
             near: &[],
             minute: false,
+            events: &[],
         },
         Family {
             name: "quill-minute",
@@ -64,6 +65,7 @@ static CARD: Card = Card {
             exact: &[],
             near: &[],
             minute: true,
+            events: &[],
         },
     ],
     links: &[],
@@ -80,10 +82,6 @@ static CARD: Card = Card {
     epoch_in: Some(Field::UniqueId),
 };
 
-fn find_card(id: &str) -> Option<&'static Card> {
-    (id == CARD.id).then_some(&CARD)
-}
-
 fn engine(zone: &str) -> Engine {
     let origin = |name: &str, time_zone, country: Option<&str>| Origin {
         name: name.to_owned(),
@@ -98,7 +96,7 @@ fn engine(zone: &str) -> Engine {
         origins,
         HashMap::from([("utc-file".to_owned(), TimeZone::UTC)]),
         |name| TimeZone::get(name).ok(),
-        find_card,
+        vec![&CARD],
     )
 }
 

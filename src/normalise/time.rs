@@ -2,8 +2,9 @@
 //!
 //! Must never guess the order of day and month (the dialect says it) and never look at the clock of this machine.
 
-use crate::record::document::DateOrder;
+use crate::record::document::{DateOrder, Dialect};
 use jiff::civil::DateTime;
+use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
 
 /// An answer or end that fits the lengths of time no better than this is no evidence for one of two instants.
@@ -39,6 +40,44 @@ impl Reading {
         match self {
             Self::Time(written) => Some(written),
             Self::Blank | Self::Invalid => None,
+        }
+    }
+}
+
+/// Reads a date and time as the dialect of its document says.
+pub(super) fn written(text: &str, dialect: &Dialect) -> Reading {
+    if dialect.times.is_empty() {
+        return read(text, dialect.date_order);
+    }
+    let text = text.trim();
+    if is_blank(text) || text == "0" {
+        return Reading::Blank;
+    }
+    let written = dialect.times.iter().find_map(|layout| by_layout(text, layout));
+    match written.filter(|written| (1980..=2100).contains(&written.local.year())) {
+        Some(written) => Reading::Time(written),
+        None => Reading::Invalid,
+    }
+}
+
+/// Reads a time in one layout: `epoch`, `epoch-ms`, or directives of `strptime`.
+fn by_layout(text: &str, layout: &str) -> Option<Written> {
+    let at = |instant: jiff::Timestamp| Written {
+        local: Offset::UTC.to_datetime(instant),
+        offset: Some(Offset::UTC),
+        seconds: true,
+    };
+    match layout {
+        "epoch" => {
+            let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+            let fraction = Scan(fraction.as_bytes()).fraction()?;
+            jiff::Timestamp::new(whole.parse().ok()?, fraction).ok().map(at)
+        }
+        "epoch-ms" => jiff::Timestamp::from_millisecond(text.parse().ok()?).ok().map(at),
+        _ => {
+            let parsed = BrokenDownTime::parse(layout, text).ok()?;
+            let seconds = parsed.second().is_some();
+            Some(Written { local: parsed.to_datetime().ok()?, offset: parsed.offset(), seconds })
         }
     }
 }

@@ -1,26 +1,31 @@
-//! One delivery's bytes: read once into hash, original and parser; archives twice, because a zip is read from its end.
+//! One delivery's bytes: read once into hash, original and parser. Archives are read once more, because a zip is read
+//! from its end, and what may have been seen before a third time.
 //!
-//! The original is complete and on disk before the last chunk of a document commits: once the store says "done",
-//! nothing may need the body but retiring.
+//! The original of a large body is complete and on disk before the last chunk of a document commits, that of a small one
+//! before its receipt goes: until then the spool has the body. Once the store says "done", nothing may need the body but
+//! retiring.
 
 use super::document::{self, Context, Step};
 use super::{Pipeline, PipelineError, Progress, repeats};
-use crate::intake::{OriginalWriter, SealedOriginal};
-use crate::record::delivery::{Spooled, SpooledBody};
+use crate::intake::{Intake, Look, Original, OriginalWriter, SMALL};
+use crate::record::delivery::{DeliveryId, Spooled, SpooledBody};
 use crate::record::port::{Scratch, ScratchFile};
+use crate::store::Pending;
 use crate::unpack::{self, Found, ReadSeek, UnpackError};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What reading a body to its end gave.
 pub(super) struct BodyRead {
     pub content_hash: [u8; 32],
     pub bytes: u64,
-    pub original: SealedOriginal,
+    pub original: Original,
+    /// Answers to the last chunks.
+    pub chunks: Vec<Pending>,
     /// Hash and size of each document of an archive that was read to its end.
     pub documents: Vec<([u8; 32], u64)>,
 }
@@ -29,22 +34,31 @@ pub(super) struct BodyRead {
 pub(super) fn read(
     pipeline: &Pipeline,
     spooled: &Spooled,
+    began: Look,
     stop: &AtomicBool,
 ) -> Result<Option<BodyRead>, PipelineError> {
     let failed = |cause| PipelineError::Body { delivery: spooled.id.to_string(), cause };
-    let intake = &pipeline.parts.intake;
-    let began = intake.look(spooled.id)?;
     let mut body = open(&spooled.body).map_err(failed)?;
-    let mut head = [0; 8];
-    let sniffed = read_up_to(&mut *body, &mut head).map_err(failed)?;
+    let mut head = [0; unpack::SNIFFED];
+    let sniffed = read_up_to(&mut *body, &mut head).map_err(failed)?.bytes;
     body.seek(SeekFrom::Start(0)).map_err(failed)?;
-    let context = Context { pipeline, spooled, began, restart: !began.recorded, stop };
-    let copy = Copy::new(intake.original(spooled.id)?, pipeline.progress.clone());
-    if unpack::is_archive(&head[..sniffed]) {
+    let archive = unpack::is_archive(&head[..sniffed]);
+    let context = Context {
+        pipeline,
+        spooled,
+        began,
+        restart: !began.recorded,
+        plain: !archive,
+        chunks: RefCell::default(),
+        stop,
+    };
+    let copy = Copy::new(&context)?;
+    let read = if archive {
         read_archive(&context, &mut *body, copy)
     } else {
         read_plain(&context, &mut *body, copy)
-    }
+    };
+    Ok(read?.map(|read| BodyRead { chunks: context.chunks.take(), ..read }))
 }
 
 fn open(body: &SpooledBody) -> std::io::Result<Box<dyn ReadSeek>> {
@@ -65,6 +79,9 @@ fn read_archive(
         let read = body.read(&mut buffer).map_err(failed)?;
         if read == 0 {
             break;
+        }
+        if context.stop.load(Ordering::Relaxed) {
+            return Err(PipelineError::Stopping);
         }
         copy.take(&buffer[..read]).map_err(failed)?;
     }
@@ -133,14 +150,19 @@ fn read_plain(
     };
     let repeat = repeats::plain(context)?;
     let step = document::read(context, 1, "", &mut tee, repeat, &mut before_last)?;
+    // What was taken for a repeat is no longer what the door hashed: read again, with its rows.
+    let now = sealed.borrow().as_ref().map(|done| done.content_hash);
+    if repeat.is_some_and(|repeat| now.is_some_and(|now| now != repeat.content_hash)) {
+        return Ok(None);
+    }
     Ok(if step == Step::Changed { None } else { sealed.into_inner() })
 }
 
 /// Archives a body that was read piece by piece while it grew.
-pub(super) fn archive(pipeline: &Pipeline, spooled: &Spooled) -> Result<BodyRead, PipelineError> {
+pub(super) fn archive(context: &Context<'_>) -> Result<BodyRead, PipelineError> {
+    let (spooled, intake) = (context.spooled, context.intake());
     let failed = |cause| PipelineError::Body { delivery: spooled.id.to_string(), cause };
-    let intake = &pipeline.parts.intake;
-    let mut copy = Copy::new(intake.original(spooled.id)?, pipeline.progress.clone());
+    let mut copy = Copy::new(context)?;
     let mut body = intake.open_original(spooled.id)?;
     let mut buffer = vec![0; 256 * 1024];
     loop {
@@ -155,34 +177,69 @@ pub(super) fn archive(pipeline: &Pipeline, spooled: &Spooled) -> Result<BodyRead
 /// Whether the file still is what it was when reading began.
 fn unchanged_since(context: &Context<'_>) -> Result<bool, PipelineError> {
     let SpooledBody::File { claimed: true, .. } = context.spooled.body else { return Ok(true) };
-    Ok(context.pipeline.parts.intake.look(context.spooled.id)?.is_same(&context.began))
+    Ok(context.intake().is_same_as(context.spooled, &context.began)?)
 }
 
 /// Hash and original of a body, fed by whoever reads it.
 struct Copy {
     hasher: blake3::Hasher,
     bytes: u64,
-    original: OriginalWriter,
+    kept: Kept,
+    intake: Intake,
+    delivery: DeliveryId,
     progress: std::sync::Arc<Progress>,
 }
 
+/// Where the bytes of an original go while they are read.
+enum Kept {
+    /// Into memory: the spool holds a small body until it is archived with others.
+    Bytes(Vec<u8>),
+    Written(OriginalWriter),
+}
+
 impl Copy {
-    fn new(original: OriginalWriter, progress: std::sync::Arc<Progress>) -> Self {
-        Self { hasher: blake3::Hasher::new(), bytes: 0, original, progress }
+    fn new(context: &Context<'_>) -> Result<Self, PipelineError> {
+        let (intake, delivery) = (context.intake().clone(), context.spooled.id);
+        let kept = if context.spooled.bytes <= SMALL {
+            Kept::Bytes(Vec::new())
+        } else {
+            Kept::Written(intake.original(delivery)?)
+        };
+        let progress = context.pipeline.progress.clone();
+        Ok(Self { hasher: blake3::Hasher::new(), bytes: 0, kept, intake, delivery, progress })
     }
 
     fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
         self.progress.add_bytes(bytes.len() as u64);
-        self.original.write_all(bytes)
+        if let Kept::Bytes(kept) = &mut self.kept {
+            if self.bytes <= SMALL {
+                kept.extend_from_slice(bytes);
+                return Ok(());
+            }
+            // It grew since it was claimed.
+            let mut original = self.intake.original(self.delivery).map_err(std::io::Error::other)?;
+            original.write_all(kept)?;
+            self.kept = Kept::Written(original);
+        }
+        match &mut self.kept {
+            Kept::Written(original) => original.write_all(bytes),
+            Kept::Bytes(_) => Ok(()),
+        }
     }
 
     fn seal(self) -> Result<BodyRead, PipelineError> {
-        let original = self.original.finish()?;
-        crate::crash_point::reached("original-sealed");
+        let original = match self.kept {
+            Kept::Bytes(bytes) => Original::Bytes(bytes),
+            Kept::Written(original) => {
+                let sealed = original.finish()?;
+                crate::crash_point::reached("original-sealed");
+                Original::Sealed(sealed)
+            }
+        };
         let content_hash = *self.hasher.finalize().as_bytes();
-        Ok(BodyRead { content_hash, bytes: self.bytes, original, documents: Vec::new() })
+        Ok(BodyRead { content_hash, bytes: self.bytes, original, chunks: Vec::new(), documents: Vec::new() })
     }
 }
 
@@ -203,7 +260,7 @@ impl Read for Tee<'_> {
 }
 
 /// Room for archives inside archives: files without a name in the spool's folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ScratchFolder(pub PathBuf);
 
 impl Scratch for ScratchFolder {
@@ -216,16 +273,27 @@ impl Scratch for ScratchFolder {
     }
 }
 
-/// Fills the buffer as far as the reader goes.
-pub(super) fn read_up_to(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> std::io::Result<usize> {
+/// What [`read_up_to`] got.
+pub(super) struct Filled {
+    pub bytes: usize,
+    /// Whether that is all there is.
+    pub whole: bool,
+}
+
+/// Fills the buffer as far as the reader goes. What comes before damage of an envelope is kept: the reader repeats the
+/// error behind it.
+pub(super) fn read_up_to(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> std::io::Result<Filled> {
     let mut filled = 0;
     while filled < buffer.len() {
         match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
+            Ok(0) => return Ok(Filled { bytes: filled, whole: true }),
             Ok(read) => filled += read,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if filled > 0 && document::broken(&error).is_some() => {
+                return Ok(Filled { bytes: filled, whole: false });
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(filled)
+    Ok(Filled { bytes: filled, whole: false })
 }

@@ -7,10 +7,10 @@ mod generation;
 
 pub(super) use generation::{Kept, read as read_generation};
 
-use super::body::{ScratchFolder, read_up_to};
+use super::body::{Filled, ScratchFolder, read_up_to};
 use super::{Pipeline, PipelineError, journal};
 use crate::dedup::Identifier;
-use crate::formats::{self, Head, Row, RowReader};
+use crate::formats::{Head, Row, RowReader};
 use crate::intake::{Intake, Look};
 use crate::normalise::ClockWatch;
 use crate::record::delivery::Spooled;
@@ -20,6 +20,7 @@ use crate::record::port::Derive;
 use crate::record::raw::Position;
 use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Grown, Opened, Pending, Repeat, StoreError};
 use crate::unpack;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{Cursor, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,12 +28,13 @@ use std::time::{Duration, Instant};
 
 /// Bytes of a document's beginning that formats may look at.
 pub(super) const HEAD: usize = 64 * 1024;
-/// Rows of a chunk: small enough that a chunk is a few MiB, large enough that its fence costs nothing.
-const CHUNK_ROWS: usize = 1000;
+/// Rows of a chunk: small enough that a chunk is a few hundred KiB, large enough that its fence costs nothing.
+const CHUNK_ROWS: usize = 256;
 /// Source bytes of a chunk: rows of 20 KB must not make it a hundred times as large.
-const CHUNK_BYTES: usize = 512 * 1024;
-/// Chunks on their way to the writer: enough to keep it busy while the next is read.
-const IN_FLIGHT: usize = 4;
+const CHUNK_BYTES: usize = 128 * 1024;
+/// Chunks that were handed over and not yet committed: as many as a transaction takes. How many of them are in memory
+/// is bounded by the store's queue.
+const IN_FLIGHT: usize = 256;
 /// A line about a long document every so often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
@@ -44,6 +46,10 @@ pub(super) struct Context<'p> {
     pub began: Look,
     /// The file is not what was read before: begin a new run of each document.
     pub restart: bool,
+    /// The one document is the body, whose hash is known without hashing it again.
+    pub plain: bool,
+    /// Answers to the last chunks of documents that were read: their commit is waited for once, for all.
+    pub chunks: RefCell<Vec<Pending>>,
     pub stop: &'p AtomicBool,
 }
 
@@ -69,7 +75,7 @@ impl Context<'_> {
 /// How a document was left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It was read and its last chunk is committed: the hash and size of its unpacked bytes.
+    /// It was read and its last chunk is on its way: the hash and size of its unpacked bytes.
     Read([u8; 32], u64),
     /// Nothing was to be read: rejected, empty, seen before, or done before a restart.
     Done,
@@ -96,10 +102,11 @@ pub(super) fn read(
             return without_rows(before_last);
         }
     }
-    let mut reader = Watched { inner: reader, hasher: blake3::Hasher::new(), bytes: 0 };
+    let hasher = (!context.plain).then(blake3::Hasher::new);
+    let mut reader = Watched { inner: reader, hasher, bytes: 0 };
     let mut head = vec![0; HEAD];
-    let length = match read_up_to(&mut reader, &mut head) {
-        Ok(length) => length,
+    let Filled { bytes: length, whole } = match read_up_to(&mut reader, &mut head) {
+        Ok(filled) => filled,
         Err(error) => match broken(&error) {
             Some(rejection) => return reject_after(context, number, path, rejection, before_last),
             None => return Err(body_failed(context, error)),
@@ -111,11 +118,15 @@ pub(super) fn read(
     }
     head.truncate(length);
     let name = if path.is_empty() { context.spooled.name.as_str() } else { path };
-    let seen = Head { bytes: &head, complete: length < HEAD, name };
-    let recognition = formats::recognise(&seen, context.spooled.pinned_format.as_deref());
+    let seen = Head { bytes: &head, complete: whole, name };
+    let recognition =
+        context.pipeline.parts.formats.recognise(&seen, context.spooled.pinned_format.as_deref());
     let (format, mut claim) = match recognition.chosen {
         Ok(chosen) => chosen,
-        Err(rejection) => return reject_after(context, number, path, *rejection, before_last),
+        Err(rejection) => {
+            let rejection = broken_behind(&mut reader, length, whole).unwrap_or(*rejection);
+            return reject_after(context, number, path, rejection, before_last);
+        }
     };
     if let Some(zone) = &context.spooled.time_zone {
         claim.dialect.zone = ZoneRule::Named(zone.clone());
@@ -138,6 +149,15 @@ pub(super) fn read(
         committer.push(ChunkRow::Rejected(Box::new(rejection)))?;
     }
     committer.finish(before_last, &mut reader)
+}
+
+/// Why a head ends before the document does, if its envelope broke off: nobody can know what so little is, and sending
+/// it again is the mend.
+pub(super) fn broken_behind(reader: &mut dyn Read, length: usize, whole: bool) -> Option<Rejection> {
+    if whole || length == HEAD {
+        return None;
+    }
+    reader.read(&mut [0]).err().as_ref().and_then(broken)
 }
 
 fn without_rows(before_last: &mut BeforeLast<'_>) -> Result<Step, PipelineError> {
@@ -179,7 +199,7 @@ fn reject_after(
             end: Some(DocumentEnd { rejected: true, content_hash }),
             grown: None,
         };
-        context.pipeline.parts.store.commit(chunk).wait()?;
+        context.chunks.borrow_mut().push(context.pipeline.parts.store.commit(chunk));
     }
     Ok(Step::Done)
 }
@@ -371,11 +391,11 @@ impl<'c, 'p> Committer<'c, 'p> {
             self.drain()?;
             return Ok(Step::Changed);
         }
-        let content_hash = body_hash.unwrap_or_else(|| *reader.hasher.finalize().as_bytes());
-        self.hand_over(Some(DocumentEnd { rejected: false, content_hash: Some(content_hash) }))?;
-        self.drain()?;
+        let content_hash = body_hash.or_else(|| reader.hash());
+        self.hand_over(Some(DocumentEnd { rejected: false, content_hash }))?;
+        self.context.chunks.borrow_mut().extend(std::mem::take(&mut self.in_flight));
         self.report_clock()?;
-        Ok(Step::Read(content_hash, reader.bytes))
+        Ok(content_hash.map_or(Step::Done, |hash| Step::Read(hash, reader.bytes)))
     }
 
     /// Says once, loudly, that an origin's zone or clock disagrees with the ids in its own records; takes it back when
@@ -408,17 +428,25 @@ fn size_of_row(row: &ChunkRow) -> usize {
     }
 }
 
-/// The document's bytes with their hash and number.
+/// The document's bytes, hashed and counted.
 struct Watched<'r> {
     inner: &'r mut dyn Read,
-    hasher: blake3::Hasher,
+    hasher: Option<blake3::Hasher>,
     bytes: u64,
+}
+
+impl Watched<'_> {
+    fn hash(&self) -> Option<[u8; 32]> {
+        self.hasher.as_ref().map(|hasher| *hasher.finalize().as_bytes())
+    }
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..read]);
+        }
         self.bytes += read as u64;
         Ok(read)
     }

@@ -1,11 +1,11 @@
 //! The same sentence without storing: what would become of these bytes, and why. For `explain`.
 
-use super::body::{ScratchFolder, read_up_to};
-use super::document::{HEAD, broken};
+use super::body::{Filled, ScratchFolder, read_up_to};
+use super::document::{HEAD, broken, broken_behind};
 use crate::dedup::{Identified, Identifier};
-use crate::formats::{self, Head, Opinion, Row};
+use crate::formats::{Formats, Head, Opinion, Row};
 use crate::normalise::{ClockWatch, Engine};
-use crate::record::document::Dialect;
+use crate::record::document::{Dialect, ZoneRule};
 use crate::record::outcome::{Counts, Rejection, Skip, VERBATIM_CAP};
 use crate::record::port::Derive;
 use crate::record::raw::{Position, RawRecord};
@@ -60,6 +60,10 @@ pub struct Reader<'r> {
     pub origin: &'r str,
     /// Source.
     pub source: &'r str,
+    /// All formats.
+    pub formats: &'r Formats,
+    /// IANA zone that a person named, where it is not the origin's.
+    pub time_zone: Option<&'r str>,
     /// Pinned format.
     pub pinned: Option<&'r str>,
     /// Rows to show of each document.
@@ -118,8 +122,8 @@ fn preview_document(
     reader: Reader<'_>,
 ) -> std::io::Result<DocumentPreview> {
     let mut head = vec![0; HEAD];
-    let length = match read_up_to(&mut bytes, &mut head) {
-        Ok(length) => length,
+    let Filled { bytes: length, whole } = match read_up_to(&mut bytes, &mut head) {
+        Ok(filled) => filled,
         Err(error) => {
             let rejection = broken(&error).ok_or(error)?;
             return Ok(DocumentPreview::rejected(path, Vec::new(), rejection));
@@ -129,12 +133,18 @@ fn preview_document(
         return Ok(DocumentPreview::empty(path));
     }
     head.truncate(length);
-    let seen = Head { bytes: &head, complete: length < HEAD, name };
-    let recognition = formats::recognise(&seen, reader.pinned);
-    let (format, claim) = match recognition.chosen {
+    let seen = Head { bytes: &head, complete: whole, name };
+    let recognition = reader.formats.recognise(&seen, reader.pinned);
+    let (format, mut claim) = match recognition.chosen {
         Ok(chosen) => chosen,
-        Err(rejection) => return Ok(DocumentPreview::rejected(path, recognition.opinions, *rejection)),
+        Err(rejection) => {
+            let rejection = broken_behind(bytes, length, whole).unwrap_or(*rejection);
+            return Ok(DocumentPreview::rejected(path, recognition.opinions, rejection));
+        }
     };
+    if let (Some(zone), true) = (reader.time_zone, claim.dialect.zone != ZoneRule::Origin) {
+        claim.dialect.zone = ZoneRule::Named(zone.to_owned());
+    }
     let mut shown = DocumentPreview {
         opinions: recognition.opinions,
         chosen: Some((format.card().id, claim.certainty, claim.why.clone())),

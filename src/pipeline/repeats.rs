@@ -12,8 +12,8 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::sync::atomic::Ordering;
 
-/// The documents of an archive, by their number, that need not be read. Unpacks what has the size of something seen
-/// once more than reading needs; leaves the body at its beginning.
+/// The documents of an archive, by their number, that need not be read. Unpacks what has the size of something seen, and
+/// what states no size (gzip), once more than reading needs; leaves the body at its beginning.
 pub(super) fn in_archive(
     context: &Context<'_>,
     body: &mut dyn ReadSeek,
@@ -29,7 +29,9 @@ pub(super) fn in_archive(
         number += 1;
         // What is broken is told when it is read.
         let Found::Document { size_hint, reader, .. } = found else { return Ok(()) };
-        if context.intake().may_be_seen(context.spooled, size_hint)?
+        // Zero bytes are no document, however often they came.
+        if size_hint != Some(0)
+            && context.intake().may_be_seen(context.spooled, size_hint)?
             && let Some(hash) = hash_of(context, reader)?
             && let Some(repeat) = seen(context, &hash)?
         {
@@ -51,7 +53,7 @@ pub(super) fn in_archive(
 /// in an archive, or while the first of its kind was still waiting.
 pub(super) fn plain(context: &Context<'_>) -> Result<Option<Repeat>, PipelineError> {
     match context.spooled.content_hash {
-        Some(hash) if !context.restart => seen(context, &hash),
+        Some(hash) if !context.restart && context.spooled.bytes > 0 => seen(context, &hash),
         _ => Ok(None),
     }
 }
@@ -70,6 +72,7 @@ fn hash_of(context: &Context<'_>, reader: &mut dyn Read) -> Result<Option<[u8; 3
             return Err(PipelineError::Stopping);
         }
         match reader.read(&mut buffer) {
+            Ok(0) if hasher.count() == 0 => return Ok(None),
             Ok(0) => return Ok(Some(*hasher.finalize().as_bytes())),
             Ok(read) => _ = hasher.update(&buffer[..read]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}

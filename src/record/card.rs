@@ -50,6 +50,8 @@ pub enum Evidence {
     Documented,
     /// Seen in real data.
     Seen,
+    /// A stanza of the configuration.
+    Configured,
 }
 
 /// A field that joins legs to calls. Values of one kind are compared with each other only.
@@ -78,6 +80,19 @@ pub struct Family {
     pub near: &'static [Field],
     /// The family of layouts that write starts to the minute.
     pub minute: bool,
+    /// Words of the row kind, upper case and in the order in which they happen, where a row is an event of a leg
+    /// (`START`, `TALK`, `END`): all rows of a group are one leg, and what a later event says wins. Empty: a row is a leg.
+    pub events: &'static [&'static str],
+}
+
+impl Family {
+    /// Place of a row among the events of its leg; 0 where it names none.
+    pub fn event_rank(&self, word: &str) -> usize {
+        self.events
+            .iter()
+            .position(|event| event.eq_ignore_ascii_case(word.trim()))
+            .map_or(0, |place| place + 1)
+    }
 }
 
 /// How a field enters the identity.

@@ -100,6 +100,9 @@ impl Precision {
 }
 
 impl Direction {
+    /// All directions.
+    pub const ALL: [Self; 5] = [Self::Unknown, Self::Inbound, Self::Outbound, Self::Internal, Self::Transit];
+
     /// The word in the table.
     pub const fn word(self) -> &'static str {
         match self {
@@ -113,6 +116,17 @@ impl Direction {
 }
 
 impl Disposition {
+    /// All outcomes.
+    pub const ALL: [Self; 7] = [
+        Self::Unknown,
+        Self::Answered,
+        Self::NoAnswer,
+        Self::Busy,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Voicemail,
+    ];
+
     /// The word in the table.
     pub const fn word(self) -> &'static str {
         match self {

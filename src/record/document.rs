@@ -42,8 +42,34 @@ pub enum ZoneRule {
     Origin,
     /// UTC, because the format says so.
     Utc,
+    /// The zone that the stanza of a format named by a person says, as it is when the row is derived.
+    Format,
     /// The IANA zone that a person named for this delivery; kept with the rows, so that they can be derived again.
     Named(String),
+}
+
+/// What a number in a column of lengths counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LengthUnit {
+    /// Seconds; with colons `MM:SS` or `H:MM:SS`.
+    #[default]
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+    /// Minutes.
+    Minutes,
+    /// `H:MM:SS` or `MM:SS`, never a bare number.
+    Clock,
+    /// `H:MM`.
+    HoursMinutes,
+}
+
+impl LengthUnit {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_seconds(&self) -> bool {
+        *self == Self::Seconds
+    }
 }
 
 /// How one document writes its values. Fixed before the first row is read and stored with the document.
@@ -59,6 +85,13 @@ pub struct Dialect {
     pub minute: bool,
     /// Whose clock.
     pub zone: ZoneRule,
+    /// Layouts of times that a person named, tried in this order: `epoch`, `epoch-ms` or `strptime` directives. None:
+    /// as PBXes write them, in `date_order`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub times: Vec<String>,
+    /// What a number in a column of lengths counts.
+    #[serde(default, skip_serializing_if = "LengthUnit::is_seconds")]
+    pub lengths: LengthUnit,
     /// Version of the layout in the format's own words ("generation C", "18 columns").
     pub generation: String,
 }
@@ -161,6 +194,39 @@ impl Layout {
         let mut hash = [0; 16];
         hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Ok(Self { card, family, kind, columns, dialect, hash, by_header, by_field })
+    }
+
+    /// What identity is made of here, in words: the lists of the family with the headers behind them. Rows that are
+    /// stored under one text must never be read under another.
+    pub fn identity(&self) -> String {
+        use std::fmt::Write as _;
+        let mut text = format!("family {}", self.family.name);
+        let mut say = |what: &str, field: Field| {
+            let header = self.column_of(field).map_or("", |place| self.columns[place].header.as_str());
+            // Writing to a string cannot fail.
+            let _ = write!(text, "; {what} {} {header:?}", field.name());
+        };
+        let (family, lists) = (self.family, [("exact", self.family.exact), ("near", self.family.near)]);
+        for rule in family.matched {
+            let kind = match rule {
+                Match::Text(_) => "match",
+                Match::Time(_) => "match time",
+                Match::TimeModuloQuarter(_) => "match quarter",
+            };
+            say(kind, rule.field());
+        }
+        family.sure.into_iter().for_each(|field| say("sure", field));
+        family.instance.into_iter().for_each(|field| say("instance", field));
+        for (what, fields) in lists {
+            for field in fields {
+                say(what, *field);
+            }
+        }
+        if !family.events.is_empty() {
+            say("events", Field::RowKind);
+            let _ = write!(text, " {}", family.events.join(" "));
+        }
+        text
     }
 
     /// The place of a canonical field, if the layout has it.

@@ -105,6 +105,111 @@ impl Field {
     /// How many fields there are.
     pub const COUNT: usize = Self::RowKind as usize + 1;
 
+    /// All fields.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::RecordId,
+        Self::UniqueId,
+        Self::LinkedId,
+        Self::SipCallId,
+        Self::Start,
+        Self::Answer,
+        Self::End,
+        Self::Duration,
+        Self::Talk,
+        Self::Ring,
+        Self::Disposition,
+        Self::CallType,
+        Self::CallerNumber,
+        Self::CallerName,
+        Self::CallerId,
+        Self::CalleeNumber,
+        Self::CalleeName,
+        Self::DialledNumber,
+        Self::Did,
+        Self::RedirectingNumber,
+        Self::AnsweredBy,
+        Self::Extension,
+        Self::ChannelExtension,
+        Self::DstChannelExtension,
+        Self::UserName,
+        Self::Location,
+        Self::TrunkIn,
+        Self::TrunkOut,
+        Self::Queue,
+        Self::Agent,
+        Self::AccountCode,
+        Self::Channel,
+        Self::DstChannel,
+        Self::Context,
+        Self::LastApp,
+        Self::LastData,
+        Self::ActionType,
+        Self::HangupText,
+        Self::HangupCause,
+        Self::ReleasedBy,
+        Self::Cost,
+        Self::Currency,
+        Self::Codec,
+        Self::Recordings,
+        Self::RowKind,
+    ];
+
+    /// The name by which a person's configuration means it; the table's column where it ends in one.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RecordId => "record_id",
+            Self::UniqueId => "unique_id",
+            Self::LinkedId => "linked_id",
+            Self::SipCallId => "sip_call_id",
+            Self::Start => "start",
+            Self::Answer => "answer",
+            Self::End => "end",
+            Self::Duration => "duration",
+            Self::Talk => "talk",
+            Self::Ring => "ring",
+            Self::Disposition => "disposition",
+            Self::CallType => "direction",
+            Self::CallerNumber => "caller_number",
+            Self::CallerName => "caller_name",
+            Self::CallerId => "caller_id",
+            Self::CalleeNumber => "callee_number",
+            Self::CalleeName => "callee_name",
+            Self::DialledNumber => "dialled_number",
+            Self::Did => "did",
+            Self::RedirectingNumber => "redirecting_number",
+            Self::AnsweredBy => "answered_by",
+            Self::Extension => "extension",
+            Self::ChannelExtension => "channel_extension",
+            Self::DstChannelExtension => "dst_channel_extension",
+            Self::UserName => "user_name",
+            Self::Location => "location",
+            Self::TrunkIn => "trunk_in",
+            Self::TrunkOut => "trunk_out",
+            Self::Queue => "queue",
+            Self::Agent => "agent",
+            Self::AccountCode => "account_code",
+            Self::Channel => "channel",
+            Self::DstChannel => "dst_channel",
+            Self::Context => "context",
+            Self::LastApp => "last_app",
+            Self::LastData => "last_data",
+            Self::ActionType => "action_type",
+            Self::HangupText => "hangup_text",
+            Self::HangupCause => "hangup_cause",
+            Self::ReleasedBy => "released_by",
+            Self::Cost => "cost",
+            Self::Currency => "currency",
+            Self::Codec => "codec",
+            Self::Recordings => "recordings",
+            Self::RowKind => "row_kind",
+        }
+    }
+
+    /// The field of this name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|field| field.name() == name)
+    }
+
     /// The table column that keeps this field's text as written, if one does.
     pub const fn home(self) -> Option<TextColumn> {
         Some(match self {
@@ -151,5 +256,20 @@ impl Field {
             Self::DstChannelExtension => "dst_channel_extension",
             _ => return None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Field;
+
+    #[test]
+    fn each_field_has_one_name() {
+        for field in Field::ALL {
+            assert_eq!(Field::by_name(field.name()), Some(field));
+            if let Some(home) = field.home().filter(|_| field != Field::Start) {
+                assert_eq!(field.name(), home.name());
+            }
+        }
     }
 }

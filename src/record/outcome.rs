@@ -18,6 +18,8 @@ pub enum Reason {
     ArchiveEncrypted,
     /// The archive cannot be read.
     ArchiveBroken,
+    /// An archive of a kind that is not opened.
+    ArchiveUnsupported,
     /// Archives inside archives beyond the limit.
     ArchiveTooDeep,
     /// More entries than the limit.
@@ -49,6 +51,7 @@ impl Reason {
         Self::ColumnsUnusable,
         Self::ArchiveEncrypted,
         Self::ArchiveBroken,
+        Self::ArchiveUnsupported,
         Self::ArchiveTooDeep,
         Self::ArchiveTooManyEntries,
         Self::ArchiveTooLarge,
@@ -70,6 +73,7 @@ impl Reason {
             Self::ColumnsUnusable => "columns_unusable",
             Self::ArchiveEncrypted => "archive_encrypted",
             Self::ArchiveBroken => "archive_broken",
+            Self::ArchiveUnsupported => "archive_unsupported",
             Self::ArchiveTooDeep => "archive_too_deep",
             Self::ArchiveTooManyEntries => "archive_too_many_entries",
             Self::ArchiveTooLarge => "archive_too_large",
@@ -113,6 +117,8 @@ pub enum Skip {
     Summary,
     /// An empty line or object.
     Blank,
+    /// A row that the configuration of its format says is no call.
+    NoCall,
 }
 
 /// Where the rows of a run of a document ended. They add up: see [`Counts::adds_up`].
@@ -172,6 +178,19 @@ impl std::ops::AddAssign for Counts {
         self.skipped += other.skipped;
         self.held += other.held;
     }
+}
+
+/// What came of one source's deliveries since the process started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceTally {
+    /// Source.
+    pub source: String,
+    /// Outcomes of rows.
+    pub counts: Counts,
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// Deliveries by the state in which they ended.
+    pub ended: std::collections::BTreeMap<&'static str, u64>,
 }
 
 /// Who must act on an error.

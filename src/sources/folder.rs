@@ -6,6 +6,7 @@
 pub mod append;
 mod kept;
 mod names;
+mod once;
 mod report;
 mod take;
 #[cfg(test)]
@@ -195,9 +196,9 @@ impl Folder {
                     began + POLL.min(self.config.rescan)
                 }
             };
-            let rest = BURST.max(self.walked * REST);
+            // From the last look on, not from the bell: a single file is taken at once, the files of a burst together.
+            let rested = Instant::now() + BURST.max(self.walked * REST);
             watch::wait(&self.bell, next_look, &stopped);
-            let rested = Instant::now() + rest;
             while !stopped() && Instant::now() < rested {
                 std::thread::sleep(rested.saturating_duration_since(Instant::now()).min(BURST));
             }

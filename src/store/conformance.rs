@@ -12,7 +12,7 @@ use crate::record::port::Derive;
 use crate::record::raw::{Position, RawRecord};
 use jiff::civil::DateTime;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -20,6 +20,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 pub trait Subject {
     /// Stores a document from this source; gives each row's outcome.
     fn commit(&mut self, source: &str, document: Vec<Identified>) -> Vec<Outcome>;
+    /// Has documents (places in the order in which they were committed) read again, with all that must be read again
+    /// with them, in one switch. Gives those that were read, in order, with each row's outcome.
+    fn replay(&mut self, chosen: &[usize], read: &mut Reading<'_>) -> Vec<(usize, Vec<Outcome>)>;
     /// Derives everything again.
     fn rederive(&mut self) -> u64;
     /// The table, in any order.
@@ -29,6 +32,9 @@ pub trait Subject {
     /// Every stored version: its hash and the record it states.
     fn versions(&mut self) -> Vec<([u8; 16], RawRecord)>;
 }
+
+/// What a document states when it is read again.
+pub type Reading<'r> = dyn FnMut(usize) -> Vec<Identified> + 'r;
 
 /// A visible row by the words of the table, up to what may depend on the order of arrival (`id`, `leg`, lineage).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,6 +108,7 @@ static UCM: Family = Family {
     ],
     near: &[Field::Duration, Field::Talk],
     minute: false,
+    events: &[],
 };
 
 static STAR: Family = Family {
@@ -116,6 +123,7 @@ static STAR: Family = Family {
     exact: &[Field::Channel, Field::CallerNumber, Field::CalleeNumber, Field::LastApp, Field::Disposition],
     near: &[Field::Duration, Field::Talk],
     minute: false,
+    events: &[],
 };
 
 static PLAIN: Family = Family {
@@ -131,6 +139,7 @@ static PLAIN: Family = Family {
     exact: &[],
     near: &[],
     minute: false,
+    events: &[],
 };
 
 const HEADERS: &[(&str, Field)] = &[
@@ -339,6 +348,11 @@ impl Document {
         Self { route, source: "folder", rows: rows.iter().copied().map(RowSeed).collect() }
     }
 
+    /// By which source it came.
+    pub const fn source(&self) -> &'static str {
+        self.source
+    }
+
     /// Its rows, identified.
     pub fn identified(&self, derive: &dyn Derive) -> Vec<Identified> {
         let layout = &routes()[self.route];
@@ -417,12 +431,97 @@ pub fn compare(subject: &mut dyn Subject, derive: &Toy, documents: &[Document]) 
     assert_eq!(subject.rederive(), 0, "rows that are right are left alone");
 }
 
-fn check(subject: &mut dyn Subject, oracle: &Oracle, stated: &BTreeMap<[u8; 16], RawRecord>) {
-    let mut wanted: Vec<ComparableRow> = oracle.rows().iter().map(comparable).collect();
-    let mut table = subject.table();
-    wanted.sort();
+/// One replay: which documents are chosen, and how far the readings are moved from one document to the next, with or
+/// without their last rows: 0 changes nothing.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    chosen: Vec<prop::sample::Index>,
+    moved: usize,
+    shorter: bool,
+}
+
+/// Replays of any documents.
+pub fn replays() -> impl Strategy<Value = Vec<Replay>> {
+    let replay = (prop::collection::vec(any::<prop::sample::Index>(), 1..4), 0..4usize, any::<bool>());
+    let replay = replay.prop_map(|(chosen, moved, shorter)| Replay { chosen, moved, shorter });
+    prop::collection::vec(replay, 1..5)
+}
+
+/// Stores the documents, has some read again otherwise, and compares with the oracle that did the same and with one that
+/// only ever saw the final readings.
+///
+/// # Panics
+/// When they differ.
+pub fn compare_replays(subject: &mut dyn Subject, derive: &Toy, documents: &[Document], replays: &[Replay]) {
+    let mut oracle = Oracle::new();
+    let mut stated: BTreeMap<[u8; 16], RawRecord> = BTreeMap::new();
+    let mut readings = documents.to_vec();
+    for (place, document) in documents.iter().enumerate() {
+        let rows = document.identified(derive);
+        stated.extend(rows.iter().map(|row| (row.version_hash, row.leg.raw.clone())));
+        store(&mut oracle, place, document, &rows);
+        subject.commit(document.source, rows);
+    }
+    // Whoever was read first names the source, and with it perhaps the zone, of what several state.
+    let mut order: Vec<usize> = (0..documents.len()).collect();
+    for (round, replay) in replays.iter().enumerate() {
+        let chosen: Vec<usize> = replay.chosen.iter().map(|index| index.index(documents.len())).collect();
+        let anew: Vec<Document> = (0..documents.len())
+            .map(|place| {
+                let mut reading = readings[(place + replay.moved) % readings.len()].clone();
+                reading.source = documents[place].source;
+                if replay.shorter && reading.rows.len() > 1 {
+                    reading.rows.pop();
+                }
+                reading
+            })
+            .collect();
+        let before = subject.table();
+        let outcomes = subject.replay(&chosen, &mut |place| anew[place].identified(derive));
+        let reached: BTreeSet<usize> = outcomes.iter().map(|(place, _)| *place).collect();
+        assert!(chosen.iter().all(|place| reached.contains(place)));
+        oracle.withdraw(&reached);
+        oracle.check();
+        for (place, outcomes) in outcomes {
+            let rows = anew[place].identified(derive);
+            stated.extend(rows.iter().map(|row| (row.version_hash, row.leg.raw.clone())));
+            assert_eq!(outcomes, store(&mut oracle, place, &anew[place], &rows));
+            readings[place] = anew[place].clone();
+        }
+        check(subject, &oracle, &stated);
+        let mut fresh = Oracle::new();
+        order.retain(|place| !reached.contains(place));
+        order.extend(&reached);
+        for place in &order {
+            store(&mut fresh, *place, &readings[*place], &readings[*place].identified(derive));
+        }
+        // Added and withdrawn are counted over the whole history.
+        fresh.check();
+        assert_eq!(table(&fresh), sorted(subject.table()), "as if the final readings were the only ones");
+        if round == 0 && replay.moved == 0 && !replay.shorter {
+            assert_eq!(sorted(before), sorted(subject.table()), "nothing was read otherwise");
+        }
+    }
+}
+
+fn store(oracle: &mut Oracle, place: usize, document: &Document, rows: &[Identified]) -> Vec<Outcome> {
+    oracle.open(place);
+    rows.iter().map(|row| oracle.store("pbx", document.source, row.clone())).collect()
+}
+
+fn table(oracle: &Oracle) -> Vec<ComparableRow> {
+    sorted(oracle.rows().iter().map(comparable).collect())
+}
+
+fn sorted(mut table: Vec<ComparableRow>) -> Vec<ComparableRow> {
     table.sort();
-    assert_eq!(table, wanted);
+    table
+}
+
+fn check(subject: &mut dyn Subject, oracle: &Oracle, stated: &BTreeMap<[u8; 16], RawRecord>) {
+    let rows = sorted(subject.table());
+    assert_eq!(rows, table(oracle));
+    let table = rows;
     assert_eq!(subject.balance(), i64::try_from(table.len()).expect("few rows"));
     let mut heads: BTreeMap<&str, u32> = BTreeMap::new();
     for row in &table {

@@ -3,17 +3,22 @@
 //!
 //! Must never know a format, a source or the spool.
 
+mod again;
+pub mod digits;
 pub mod query;
 pub mod sqlite;
 
 #[cfg(test)]
 pub mod conformance;
 
+pub use again::{Retry, RowChange, Switched};
+
 use crate::dedup::Identified;
 use crate::record::delivery::DeliveryId;
 use crate::record::document::Dialect;
 use crate::record::outcome::{Actor, Counts, Rejection, Skip};
 use jiff::Timestamp;
+use std::sync::mpsc::{Receiver, TryRecvError};
 
 /// What writing needs. Calls block; each runs on the store's one writer.
 pub trait Commit: Send + Sync {
@@ -21,12 +26,9 @@ pub trait Commit: Send + Sync {
     /// that was `formerly` called otherwise, with its rows.
     fn origin(&self, origin: &OriginStart) -> Result<OriginRow, StoreError>;
     /// Notes a delivery at claim; again after a restart changes nothing. Tells whether the earlier delivery that it
-    /// repeats ended well in this store, so that it need not be read.
-    fn start_delivery(
-        &self,
-        delivery: &DeliveryStart,
-        repeat_of: Option<DeliveryId>,
-    ) -> Result<bool, StoreError>;
+    /// repeats ended well in this store, so that it need not be read. Not durable by itself: a document of a delivery
+    /// that was not noted after all is refused.
+    fn start_delivery(&self, delivery: &DeliveryStart, repeat_of: Option<DeliveryId>) -> Pending<bool>;
     /// Upserts a document with this process's claim and tells where its last run stands.
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError>;
     /// Takes up the document of a delivery that grows, if it was opened before. Rows that no id tells apart are counted
@@ -44,14 +46,23 @@ pub trait Commit: Send + Sync {
     /// Hands a chunk to the writer. Chunks of several documents may share a transaction; the answer comes after its
     /// commit.
     fn commit(&self, chunk: Chunk) -> Pending;
-    /// Notes how a delivery ended; its counts are the sums over the latest runs of its documents.
-    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Result<DeliverySummary, StoreError>;
+    /// Notes how a delivery ended; its counts are the sums over the latest runs of its documents. Refused while one of
+    /// them is being read, so that it may be asked for before the answers to its last chunks have come.
+    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Pending<DeliverySummary>;
     /// Notes what is wrong with an origin's zone or clock, or with an empty text that nothing is; `true` when that was
     /// not noted before.
     fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError>;
     /// Derives every row of an origin again in place (its zone, country or tenant was corrected) and records the zone
     /// as the one they are read in. Gives the rows that changed.
     fn rederive(&self, origin: &str, time_zone: &str) -> Result<u64, StoreError>;
+    /// Begins a switch: until it ends nothing that is done can be seen, and a crash takes all of it back. Withdraws what
+    /// these deliveries state; each of their documents begins a new run when it is opened.
+    fn begin_switch(&self, withdrawn: &[DeliveryId]) -> Result<(), StoreError>;
+    /// Ends the switch, all of it becoming visible and durable at once, or takes it back. Tells what it changed, with
+    /// at most `rows` rows of each kind.
+    fn end_switch(&self, keep: bool, rows: u32) -> Result<Switched, StoreError>;
+    /// Gives open rejections of a document that has ended another outcome. Each passes once: who resolved it first.
+    fn retry(&self, retry: Retry) -> Result<Committed, StoreError>;
 }
 
 /// An origin as the configuration has it.
@@ -89,6 +100,8 @@ pub struct DeliveryStart {
     pub content_hash: Option<[u8; 32]>,
     pub bytes: u64,
     pub received_at: Timestamp,
+    pub pinned_format: Option<String>,
+    pub time_zone: Option<String>,
 }
 
 /// How a delivery ended.
@@ -265,19 +278,34 @@ pub struct Committed {
     pub legs_withdrawn: u64,
 }
 
-/// The answer to a chunk that is on its way.
-#[derive(Debug)]
-pub struct Pending(std::sync::mpsc::Receiver<Result<Committed, StoreError>>);
+/// The answer to something that is on its way. As long as nobody waits for it, more work may join its transaction.
+pub struct Pending<T = Committed> {
+    answer: Receiver<Result<T, StoreError>>,
+    hurry: Box<dyn FnOnce() + Send>,
+}
 
-impl Pending {
-    /// An answer that will come through this channel.
-    pub const fn new(answer: std::sync::mpsc::Receiver<Result<Committed, StoreError>>) -> Self {
-        Self(answer)
+impl<T> Pending<T> {
+    /// An answer that will come through this channel; `hurry` says that somebody waits for it.
+    pub fn new(answer: Receiver<Result<T, StoreError>>, hurry: impl FnOnce() + Send + 'static) -> Self {
+        Self { answer, hurry: Box::new(hurry) }
     }
 
-    /// Waits until the chunk's transaction committed or failed.
-    pub fn wait(self) -> Result<Committed, StoreError> {
-        self.0.recv().unwrap_or(Err(StoreError::WriterGone))
+    /// Waits until its transaction committed or failed.
+    pub fn wait(self) -> Result<T, StoreError> {
+        match self.answer.try_recv() {
+            Ok(answer) => answer,
+            Err(TryRecvError::Disconnected) => Err(StoreError::WriterGone),
+            Err(TryRecvError::Empty) => {
+                (self.hurry)();
+                self.answer.recv().unwrap_or(Err(StoreError::WriterGone))
+            }
+        }
+    }
+}
+
+impl<T> std::fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
     }
 }
 
@@ -310,6 +338,9 @@ pub enum StoreError {
     /// The writer thread ended.
     #[error("the store's writer has ended; restart cdrd and look for its last message")]
     WriterGone,
+    /// The switch was taken back before this.
+    #[error("something failed before this and everything since was taken back; nothing of it is stored")]
+    SwitchLost,
     /// The origin cannot be used.
     #[error("{0}")]
     Origin(String),
@@ -319,7 +350,7 @@ impl StoreError {
     /// Who must act.
     pub const fn actor(&self) -> Actor {
         match self {
-            Self::FenceLost | Self::Transient { .. } => Actor::Transient,
+            Self::FenceLost | Self::SwitchLost | Self::Transient { .. } => Actor::Transient,
             Self::Broken { .. } | Self::WriterGone | Self::Origin(_) => Actor::Broken,
         }
     }

@@ -1,7 +1,17 @@
 //! Reading what is stored, beside a daemon that writes. Must never change anything, nor wait for the writer.
 
+mod again;
+
+pub use again::{DeliveryWish, OpenRejection, RejectedDocument, RejectionWish};
+
+use super::DeliveryStart;
+use crate::dedup::Identified;
+use crate::record::card::Card;
+use crate::record::cdr::{Direction, Disposition};
 use crate::record::delivery::DeliveryId;
+use crate::record::document::{Dialect, RowKind};
 use crate::record::outcome::Actor;
+use crate::record::raw::RawRecord;
 use jiff::Timestamp;
 use std::ops::ControlFlow;
 
@@ -16,9 +26,25 @@ pub trait Query: Send + Sync {
     /// Open rejections, counted by reason, format and source.
     fn rejected_groups(&self) -> Result<Table, QueryError>;
     /// Open rejections, the latest first.
-    fn rejected(&self, limit: u32) -> Result<Table, QueryError>;
+    fn rejected(&self, wish: &RejectedWish) -> Result<Table, QueryError>;
     /// One rejection, open or not.
     fn rejection(&self, id: i64) -> Result<Option<RejectedRow>, QueryError>;
+    /// Every version of a leg as it was received, the first stored first. Fails where `card` does not know the format.
+    fn statements(&self, leg: i64, card: CardOf<'_>) -> Result<Vec<Statement>, QueryError>;
+    /// The stored statement that says the very same as this record, if there is one.
+    fn twin(&self, record: &Identified) -> Result<Option<Twin>, QueryError>;
+    /// Documents some of whose calls started in this time, the first delivered first.
+    fn documents(&self, since: Timestamp, until: Timestamp) -> Result<Vec<ReadDocument>, QueryError>;
+    /// For each source and origin the documents whose calls span this instant (`covers`), the last that ends `before`
+    /// it and the first that begins `after` it.
+    fn coverage(&self, at: Timestamp) -> Result<Table, QueryError>;
+    /// Deliveries that have ended, oldest first; for a repeated one the one it repeats.
+    fn ended_deliveries(&self, wish: &DeliveryWish) -> Result<Vec<DeliveryId>, QueryError>;
+    /// These deliveries and all whose statements may be hidden behind theirs, oldest first: none of them may be read
+    /// again without the others.
+    fn read_again(&self, chosen: &[DeliveryId]) -> Result<Vec<DeliveryStart>, QueryError>;
+    /// Documents with open rejections, oldest first.
+    fn rejected_documents(&self, wish: &RejectionWish) -> Result<Vec<RejectedDocument>, QueryError>;
     /// The origins that were ever started.
     fn origins(&self) -> Result<Vec<StoredOrigin>, QueryError>;
     /// Everything at a glance; deliveries are summed up from `since` on.
@@ -36,6 +62,21 @@ pub struct StoredOrigin {
     pub has_rows: bool,
     /// What is wrong with its zone or clock, as it was last noticed.
     pub clock_fault: Option<String>,
+}
+
+/// A layout of stored rows, as it was when the first of them was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLayout {
+    /// Format.
+    pub format: String,
+    /// Row kind.
+    pub kind: RowKind,
+    /// Dialect.
+    pub dialect: Dialect,
+    /// Headers in document order.
+    pub headers: Vec<String>,
+    /// What identity was made of; empty where it was not noted.
+    pub identity: String,
 }
 
 /// Takes the names of the columns and one row, and says whether it wants another.
@@ -61,15 +102,107 @@ pub struct Table {
     pub rows: Vec<Vec<Value>>,
 }
 
-/// Which legs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which legs: all conditions hold together; none is `Default`, but for the limit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LegWish {
     /// Started at or after.
     pub since: Option<Timestamp>,
     /// Started before.
     pub until: Option<Timestamp>,
+    /// Row number, or the vendor's unique id.
+    pub name: Option<String>,
+    /// Caller or callee is one of these, as the columns `caller` and `callee` have them; found by their indexes.
+    pub parties: Vec<String>,
+    /// Some column that holds a number ends so. No index helps: bound the time.
+    pub ending: Option<String>,
+    /// Direction.
+    pub direction: Option<Direction>,
+    /// Outcome.
+    pub disposition: Option<Disposition>,
+    /// Origin.
+    pub origin: Option<String>,
     /// At most so many.
     pub limit: u32,
+}
+
+/// Columns of `cdr` that hold numbers.
+pub const NUMBER_COLUMNS: [&str; 9] = [
+    "caller",
+    "callee",
+    "caller_number",
+    "callee_number",
+    "dialled_number",
+    "did",
+    "redirecting_number",
+    "answered_by",
+    "extension",
+];
+
+/// Which open rejections: all conditions hold together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RejectedWish {
+    /// Reason code.
+    pub reason: Option<String>,
+    /// Format; empty for documents that no format claims.
+    pub format: Option<String>,
+    /// Source.
+    pub source: Option<String>,
+    /// A number whose [`super::digits::tail`] this is stands in the row. The column `verbatim` is given with it.
+    pub tail: Option<String>,
+    /// The calls of its document span some of this time, or nobody knows which they span.
+    pub around: Option<(Timestamp, Timestamp)>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Finds the card of a format.
+pub type CardOf<'c> = &'c dyn Fn(&str) -> Option<&'static Card>;
+
+/// One version of a leg, as it was received.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "the columns of the tables cdr or version, document and delivery")]
+pub struct Statement {
+    pub version_hash: [u8; 16],
+    pub origin: String,
+    pub source: String,
+    pub delivery: String,
+    pub delivery_name: String,
+    pub received_at: String,
+    pub document: i64,
+    pub document_number: i64,
+    pub document_path: String,
+    pub stored_at: String,
+    /// The record, with its format and its exact place.
+    pub raw: RawRecord,
+}
+
+/// Where a statement is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the columns of the view cdr_version, and id of table cdr")]
+pub struct Twin {
+    /// Row of `cdr`, where its leg has one.
+    pub leg: Option<i64>,
+    pub delivery: String,
+    pub document: i64,
+    pub row_number: i64,
+}
+
+/// A document that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the columns of the tables document, delivery and origin")]
+pub struct ReadDocument {
+    pub id: i64,
+    pub delivery: String,
+    pub delivery_name: String,
+    pub source: String,
+    pub origin: String,
+    /// The origin's part of every identity.
+    pub origin_key: String,
+    pub number: u32,
+    pub path: String,
+    pub format: String,
+    /// JSON.
+    pub dialect: String,
 }
 
 /// A rejected row with its place.
@@ -140,6 +273,14 @@ pub enum QueryError {
         /// SQLite's words.
         cause: String,
     },
+    /// What is stored does not fit this version.
+    #[error(
+        "{0}; run the version of cdrd that stored it, or check the file with `sqlite3 FILE 'PRAGMA integrity_check'`"
+    )]
+    Unfit(String),
+    /// What is half read cannot be read again.
+    #[error("delivery {0} is not read to its end; let `cdrd run` or `cdrd import` finish it first")]
+    Unfinished(String),
     /// A statement failed.
     #[error("the database refuses this: {cause}; {mend}")]
     Refused {

@@ -60,7 +60,10 @@ impl<E> UnpackError<E> {
     }
 }
 
-/// Whether a body that begins like this is an archive.
+/// Bytes of a beginning that tell what it is: the mark of a tar stands at the end of its first header.
+pub const SNIFFED: usize = 512;
+
+/// Whether a body that begins like this is an archive, also one that cannot be opened.
 pub fn is_archive(head: &[u8]) -> bool {
     Envelope::of(head).is_some()
 }
@@ -84,6 +87,8 @@ pub fn unpack<E>(
 enum Envelope {
     Zip,
     Gzip,
+    /// One that is not opened, by its name: its content would pass for rows, with headers of the archive between them.
+    Other(&'static str),
 }
 
 impl Envelope {
@@ -91,6 +96,13 @@ impl Envelope {
         match head {
             [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => Some(Self::Zip),
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Other("zstd")),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Other("xz")),
+            [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => Some(Self::Other("7z")),
+            [b'R', b'a', b'r', b'!', 0x1a, 7, ..] => Some(Self::Other("rar")),
+            // Behind the level stands the number pi.
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, ..] => Some(Self::Other("bzip2")),
+            _ if head.get(257..262) == Some(b"ustar") => Some(Self::Other("tar")),
             _ => None,
         }
     }
@@ -151,14 +163,15 @@ impl<E> Walk<'_, E> {
         let mut file = BufReader::with_capacity(BUFFER, Probe::new(body, self.meter));
         let size = file.seek(SeekFrom::End(0)).map_err(UnpackError::Io)?;
         file.rewind().map_err(UnpackError::Io)?;
-        let mut head = Vec::with_capacity(4);
-        (&mut file).take(4).read_to_end(&mut head).map_err(UnpackError::Io)?;
+        let mut head = Vec::with_capacity(SNIFFED);
+        (&mut file).take(SNIFFED as u64).read_to_end(&mut head).map_err(UnpackError::Io)?;
         file.rewind().map_err(UnpackError::Io)?;
         match self.envelope(&head, place)? {
             Opening::Plain => self.document(&place.path, Some(size), &mut file),
             Opening::Refused => Ok(()),
             Opening::Archive(Envelope::Zip) => zip::walk(self, &mut file, place),
             Opening::Archive(Envelope::Gzip) => gzip::walk(self, &mut file, place),
+            Opening::Archive(Envelope::Other(name)) => self.rejected(&place.path, unsupported(name)),
         }
     }
 
@@ -182,6 +195,7 @@ impl<E> Walk<'_, E> {
                 gzip::walk(self, &mut BufReader::with_capacity(BUFFER, peeked), place)
             }
             Opening::Archive(Envelope::Zip) => self.by_scratch(&mut peeked, place),
+            Opening::Archive(Envelope::Other(name)) => self.rejected(&place.path, unsupported(name)),
         }
     }
 
@@ -220,6 +234,12 @@ impl<E> Walk<'_, E> {
     }
 }
 
+fn unsupported(name: &str) -> Broken {
+    let message =
+        format!("a {name} archive cannot be opened: send its files as they are, or in a zip or gzip");
+    Broken { reason: Reason::ArchiveUnsupported, message }
+}
+
 enum Opening {
     Plain,
     Archive(Envelope),
@@ -236,8 +256,8 @@ struct Peeked<'r> {
 
 impl<'r> Peeked<'r> {
     fn new(rest: &'r mut dyn Read) -> Self {
-        let mut head = Vec::with_capacity(4);
-        let error = (&mut *rest).take(4).read_to_end(&mut head).err();
+        let mut head = Vec::with_capacity(SNIFFED);
+        let error = (&mut *rest).take(SNIFFED as u64).read_to_end(&mut head).err();
         Self { head, given: 0, error, rest }
     }
 }

@@ -7,6 +7,7 @@ mod rotation;
 use crate::site::Site;
 use cdrd::config::{self, Surroundings};
 use cdrd::daemon::{self, Works};
+use cdrd::formats::Formats;
 use cdrd::intake::SourceHealth;
 use cdrd::sources::folder::append::{Config, Follower};
 use std::fs;
@@ -42,7 +43,7 @@ impl Bench {
         let file = self.site.path("config.toml");
         let config = config::load(&file, &Surroundings::default()).expect("the configuration is right");
         let runtime = Arc::new(daemon::runtime().expect("a runtime"));
-        let works = daemon::build(&config, runtime).expect("everything is there");
+        let works = daemon::build(&config, &Formats::built_in(), runtime).expect("everything is there");
         let settings = Config {
             name: "pbx-file".to_owned(),
             origin: "pbx".to_owned(),

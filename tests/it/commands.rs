@@ -14,11 +14,12 @@ const LEGS: &str = include_str!("../../migrations/sqlite/0001_legs.sql");
 const SPOOL: &str = "
     CREATE TABLE receipt (id TEXT PRIMARY KEY, state TEXT, origin TEXT, source TEXT, account TEXT, peer TEXT, name TEXT,
         received_at TEXT, bytes INTEGER);
-    CREATE TABLE source_state (source TEXT PRIMARY KEY, health TEXT, message TEXT, since TEXT, updated_at TEXT);
+    CREATE TABLE source_state (source TEXT PRIMARY KEY, health TEXT, message TEXT, since TEXT, updated_at TEXT,
+        heard_at TEXT, silent_since TEXT);
     INSERT INTO receipt VALUES ('01JQ00000000000000000000B2', 'claiming', 'pbx', 'inbox', NULL, NULL, 'late.csv',
         '2025-03-31 10:00:00.000', 2048);
     INSERT INTO source_state VALUES ('inbox', 'stopped', 'the folder is gone; mount it again',
-        '2025-03-31 10:00:01.000', '2025-03-31 10:00:01.000');";
+        '2025-03-31 10:00:01.000', '2025-03-31 10:00:01.000', NULL, NULL);";
 
 const ROWS: &str = "
     INSERT INTO origin (name, key, time_zone, clock_fault, created_at) VALUES ('pbx', 'pbx', 'Europe/Berlin', 'calls seem to start 1 h 00 min after', '2025-03-31 08:00:00.000');
@@ -148,6 +149,7 @@ fn a_rejected_row_is_shown_with_place_mend_and_marked_field() -> Tested {
          reason    start_invalid\n\
          field     start\n\
          message   the start is no time; mend the row and send it again\n\
+         retry     cdrd rejected retry 17 (once the cause is mended)\n\
          original  cdrd original 01JQ00000000000000000000A1 --document 1\n\
          \n\
          201,>>>31 February<<<,0301234\n"
@@ -218,7 +220,7 @@ fn check_says_what_it_found_and_exits_2_on_faults() -> Tested {
     let output = cdrd(folder.path(), &["check"])?;
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stdout)?;
-    assert!(said.contains("wrong   config.toml:19: source.path: "), "{said}");
+    assert!(said.contains("wrong   config.toml:22: source.path: "), "{said}");
     assert!(said.contains("inbox is no folder; name the folder"), "{said}");
 
     std::fs::write(folder.path().join("config.toml"), "nonsense = 1\n")?;

@@ -75,7 +75,7 @@ fn keys_and_tables_that_do_not_exist() {
     );
     assert_said(
         "[mail]\nhost = \"imap.example\"\n",
-        "config.toml:1: mail: there is no such key; known here: state_dir, store, origin, source",
+        "config.toml:1: mail: there is no such key; known here: state_dir, store, http, origin, source, format",
     );
     assert_said(
         "[origin]\nname = \"x\"",
@@ -191,7 +191,7 @@ fn what_does_not_go_with_following_files() {
     );
     assert_said(
         &format!("{ORIGIN}{SOURCE}mode = \"append\"\nfiles = [7]\n"),
-        "config.toml:8: source.files: must be a list of texts in quotes, not a list; write files = [\"...\"]",
+        "config.toml:8: source.files: must be a list of texts in quotes, not a number; write files = [\"...\"]",
     );
     let other = SOURCE.replace("\"inbox\"\nkind", "\"other\"\nkind");
     let both = format!(
@@ -223,5 +223,33 @@ fn folders_that_are_missing_or_would_take_what_is_not_theirs() {
         &format!("{ORIGIN}{SOURCE}{}", SOURCE.replace("name = \"inbox\"", "name = \"second\"")),
         "config.toml:7: source.path: sources \"inbox\" and \"second\" would take each other's files; give them folders \
          outside each other, or the outer one recursive = false",
+    );
+}
+
+#[test]
+fn expectations_and_addresses_that_make_no_sense() {
+    let config = |lines: &str| format!("{ORIGIN}{SOURCE}{lines}");
+    assert_said(
+        &config("expect_every = \"often\"\n"),
+        "config.toml:7: source.expect_every: \"often\" is no length of time between \"1s\" and \"366d\"; write it like \
+         \"2h\" or \"1d 6h, Mon-Fri\"",
+    );
+    for part in ["Mon-Fry", "18:00-08:00", "Europe/Nowhere", ""] {
+        assert_said(
+            &config(&format!("expect_every = \"2h, Sat-Mon, {part}\"\n")),
+            &format!(
+                "config.toml:7: source.expect_every: {part:?} is no day, no hours of one day and no time zone; write them \
+                 like \"Mon-Fri\", \"08:00-18:00\" (until midnight: \"18:00-24:00\") and \"Europe/Berlin\""
+            ),
+        );
+    }
+    assert_said(
+        &format!("[http]\nlisten = \"0.0.0.0:8380\"\n{ORIGIN}"),
+        "config.toml:2: http.listen: is open to other hosts, and there is no log-in; write \"127.0.0.1:8380\" and let a \
+         proxy ask for one",
+    );
+    assert_said(
+        &format!("[http]\nlisten = \"8380\"\n{ORIGIN}"),
+        "config.toml:2: http.listen: \"8380\" is no address with port; write \"127.0.0.1:8380\", or \"off\"",
     );
 }

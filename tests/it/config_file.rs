@@ -21,8 +21,11 @@ fn statements() -> Vec<(Table, &'static str, &'static str, bool)> {
     for line in SHIPPED.lines() {
         match line {
             "[store]" => table = Table::Store,
+            "[http]" => table = Table::Http,
             "[[origin]]" => table = Table::Origin,
             "[[source]]" => table = Table::Source,
+            "# [[format]]" => table = Table::Format,
+            _ if line.starts_with("# [format.columns]") => break,
             _ => {}
         }
         let statement = line.strip_prefix("# ").unwrap_or(line);
@@ -80,6 +83,9 @@ fn a_stated_default_changes_nothing_and_each_example_is_valid() -> Result<(), Bo
     let folder = TempDir::new()?;
     let shipped = loaded(folder.path(), SHIPPED)?;
     for (table, key, value, commented) in statements() {
+        if table == Table::Format {
+            continue;
+        }
         let has_default =
             KEYS.iter().any(|known| (known.table, known.name) == (table, key) && known.default.is_some());
         let uncommented = SHIPPED.replacen(&format!("# {key} = {value}"), &format!("{key} = {value}"), 1);
@@ -99,6 +105,58 @@ fn a_stated_default_changes_nothing_and_each_example_is_valid() -> Result<(), Bo
             }
         }
     }
+    Ok(())
+}
+
+/// A stanza with nothing but what is needed and this line, with what the line needs.
+fn described(folder: &Path, key: &str, line: &str) -> Result<Config, Box<dyn std::error::Error>> {
+    let numbered = "start = 1\ncaller_number = 2\ncallee_number = 3\nrecord_id = 4\ndst_channel = 5\n\
+                    disposition = 6\nduration = 7\ntalk = 8\nlinked_id = 9\nrow_kind = 10\n";
+    let named = numbered.replace("= ", "= \"column ").replace('\n', "\"\n");
+    let required = |name: &str, text: &str| if key == name { String::new() } else { format!("{text}\n") };
+    let (with, columns) = match key {
+        "path" => ("syntax = \"json\"\n", named.as_str()),
+        "width" => ("header = false\n", numbered),
+        _ => ("", named.as_str()),
+    };
+    let id = required("id", "id = \"another\"");
+    let matched = required("match", "match = [\"start\"]");
+    let text = format!("[[format]]\n{id}{matched}{with}{line}\n[format.columns]\n{columns}");
+    loaded(folder, &text)
+}
+
+#[test]
+fn each_key_of_a_format_is_valid_as_it_is_shown() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = TempDir::new()?;
+    let plain = described(folder.path(), "", "")?;
+    for (_, key, value, _) in statements().into_iter().filter(|(table, ..)| *table == Table::Format) {
+        let with = described(folder.path(), key, &format!("{key} = {value}"))
+            .map_err(|error| format!("{key} = {value}: {error}"))?;
+        let same = with.formats[0].mapping == plain.formats[0].mapping;
+        let has_default = KEYS
+            .iter()
+            .any(|known| (known.table, known.name) == (Table::Format, key) && known.default.is_some());
+        // A linked id joins legs, said or not.
+        assert_eq!(same, has_default || key == "links", "{key} = {value}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_format_that_is_shown_loads_as_a_whole() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = TempDir::new()?;
+    let (_, shown) = SHIPPED.split_once("# [[format]]").ok_or("the stanza is there")?;
+    // Those that belong to another syntax, to files without header, or to rows that are events; columns that lists name.
+    let without = ["# path", "# width", "# events"];
+    let lines = shown.lines().filter(|line| without.iter().all(|key| !line.starts_with(key)));
+    let text: Vec<&str> = lines.map(|line| line.strip_prefix("# ").unwrap_or(line)).collect();
+    let more = "[format.columns]\nrecord_id = \"Id\"\ndst_channel = \"Channel\"\ndisposition = \"Result\"\n\
+                duration = \"Seconds\"\ntalk = \"Billed\"\nlinked_id = \"Call\"";
+    let heads: Vec<&str> = text.iter().copied().filter(|line| line.starts_with("[format.columns]")).collect();
+    let text = format!("[[format]]{}", text.join("\n")).replace(heads[0], more);
+    let mapping = &loaded(folder.path(), &text)?.formats[0].mapping;
+    assert_eq!(mapping.id, "carrier-x");
+    assert_eq!(mapping.skip.len(), 2);
     Ok(())
 }
 

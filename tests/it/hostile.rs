@@ -124,3 +124,88 @@ fn bombs_and_broken_contents_end_with_a_reason_and_harm_nobody() {
     let sums = "SELECT count(*) FROM document WHERE rows_read <> stored + duplicate + amended + rejected + skipped + held";
     assert_eq!(site.query("cdr.db", sums), ["0"]);
 }
+
+/// What the import of a file says: state and counts.
+fn imported(site: &Site, name: &str, bytes: &[u8]) -> String {
+    fs::write(site.path(name), bytes).expect("the folder is writable");
+    let output = site.cdrd(&["import", name]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.lines().last().map(|line| line.replace(&format!("{name}\t"), "")).unwrap_or_default()
+}
+
+#[test]
+fn what_comes_before_damage_is_kept_however_little() {
+    let site = Site::new("UTC", "DE");
+    let rows: String = (0..200).map(good).collect();
+    let packed = gzip_of(rows.as_bytes());
+    let said = imported(&site, "cut.csv.gz", &packed[..packed.len() * 4 / 5]);
+    let legs: u32 = site.query("cdr.db", "SELECT count(*) FROM cdr")[0].parse().expect("a number");
+    assert!(said.starts_with("done_with_rejects"), "{said}");
+    assert!((50..200).contains(&legs), "{legs} legs");
+    assert_eq!(site.query("cdr.db", "SELECT DISTINCT reason FROM rejected"), ["archive_broken"]);
+    // Nothing can be known of a few bytes.
+    let said = imported(&site, "shorter.csv.gz", &packed[..40]);
+    assert!(said.starts_with("rejected"), "{said}");
+    let reasons = site.query("cdr.db", "SELECT reason, row_number FROM rejected ORDER BY id DESC LIMIT 1");
+    assert_eq!(reasons, ["archive_broken|0"]);
+    // The whole file comes after all.
+    assert!(imported(&site, "whole.csv.gz", &packed).starts_with("done\t200"));
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["200"]);
+}
+
+/// The header of a tar: name, and the mark at its end.
+fn tar_of(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut archive = vec![0; 512];
+    archive[..name.len()].copy_from_slice(name.as_bytes());
+    archive[124..135].copy_from_slice(format!("{:011o}", bytes.len()).as_bytes());
+    archive[257..263].copy_from_slice(b"ustar\0");
+    archive.extend_from_slice(bytes);
+    archive
+}
+
+#[test]
+fn archives_that_cannot_be_opened_are_named_and_never_read_as_rows() {
+    let site = Site::new("UTC", "DE");
+    let rows: String = (0..20).map(good).collect();
+    let tar = tar_of("Master.csv", rows.as_bytes());
+    for (name, bytes) in [
+        ("a.tar", tar.clone()),
+        ("a.tar.gz", gzip_of(&tar)),
+        ("a.zip", zip_of(&[("a.tar", &tar)])),
+        ("a.xz", b"\xfd7zXZ\0 and so on".to_vec()),
+        ("a.7z", b"7z\xbc\xaf\x27\x1c and so on".to_vec()),
+    ] {
+        assert!(imported(&site, name, &bytes).starts_with("rejected"), "{name}");
+        let last = site.query("cdr.db", "SELECT reason, message FROM rejected ORDER BY id DESC LIMIT 1");
+        assert!(
+            last[0].starts_with("archive_unsupported|a ") && last[0].contains("in a zip or gzip"),
+            "{last:?}"
+        );
+    }
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["0"]);
+}
+
+#[test]
+fn a_header_that_somebody_wrote_costs_no_row() {
+    let site = Site::new("UTC", "DE");
+    let header = "accountcode,src,dst,dcontext,callerid,channel,dstchannel,lastapp,lastdata,start,answer,end,duration,\
+                  billsec,disposition,amaflags,uniqueid,userfield\n";
+    let rows: String = (0..20).map(good).collect();
+    let said = imported(&site, "headed.csv", format!("{header}{rows}").as_bytes());
+    assert!(said.starts_with("done_with_rejects\t21\t20"), "{said}");
+}
+
+#[test]
+fn the_column_at_fault_is_named() {
+    let site = Site::new("UTC", "DE");
+    for (place, (good_value, wrong, field)) in (0..).zip([
+        ("60,55,", "abc,55,", "duration"),
+        ("2025-03-10 10:00:05", "25:00:01", "answer"),
+        ("\"DOCUMENTATION\"", "\"WHAT\"", "amaflags"),
+    ]) {
+        let rows: String = (place * 30..place * 30 + 20).map(good).collect();
+        imported(&site, &format!("{place}.csv"), rows.replacen(good_value, wrong, 1).as_bytes());
+        let last = site.query("cdr.db", "SELECT reason, field FROM rejected ORDER BY id DESC LIMIT 1");
+        assert_eq!(last, [format!("columns_mismatch|{field}")]);
+    }
+}

@@ -287,3 +287,58 @@ fn systemd_is_told_of_readiness_of_a_red_source_and_of_the_stop() {
     hear("STOPPING=1");
     assert!(daemon.wait().expect("the child is ours").success());
 }
+
+fn once(site: &Site) -> (Option<i32>, String) {
+    let output = site.cdrd(&["run", "--once"]);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), said)
+}
+
+#[test]
+fn once_looks_stores_and_ends() {
+    let site = Site::new("UTC", "DE");
+    assert_eq!(once(&site).0, Some(0), "nothing there");
+    site.drop_file("a.csv", rows(0..20).as_bytes());
+    let (code, said) = once(&site);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("inbox: deliveries 1, rows 20: 20 stored"), "{said}");
+    assert!(files_below(&site.path("inbox")).is_empty() && site.nothing_waits());
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["20"]);
+
+    site.drop_file("b.csv", rows(20..22).replacen("2025-03-10", "never", 1).as_bytes());
+    let (code, said) = once(&site);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("rows 2: 1 stored, 1 rejected"), "{said}");
+
+    // A crash in between: the next time finishes it.
+    site.drop_file("c.csv", rows(30..40).as_bytes());
+    let died =
+        site.command(&["run", "--once"]).env("CDRD_CRASH", "documents-done:1").output().expect("it runs");
+    assert!(died.status.code() != Some(0), "the point was reached");
+    assert_eq!(once(&site).0, Some(0));
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["31"]);
+
+    fs::remove_dir_all(site.path("inbox")).expect("it is ours");
+    fs::write(site.path("inbox"), "a file").expect("the folder is writable");
+    let (code, said) = once(&site);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("source inbox: "), "{said}");
+}
+
+#[test]
+fn what_is_written_into_a_claimed_file_between_storing_and_removing_is_read() {
+    let site = Site::new("UTC", "DE");
+    site.drop_file("a.csv", rows(0..20).as_bytes());
+    let mut daemon = site.start(Some("retire-forgotten:1"));
+    let ended = daemon.0.wait().expect("the child is ours");
+    assert!(!ended.success(), "the point was reached");
+    let claimed = files_below(&site.path("inbox/.cdrd"));
+    let [claimed] = claimed.as_slice() else { panic!("one claimed file: {claimed:?}") };
+    let mut writer = fs::OpenOptions::new().append(true).open(claimed).expect("its writer had kept it open");
+    writer.write_all(rows(20..40).as_bytes()).expect("it is writable");
+    drop(writer);
+    site.run_to_end();
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["40"]);
+    assert!(files_below(&site.path("inbox")).is_empty());
+}

@@ -133,3 +133,15 @@ fn a_kill_before_retiring_leaves_a_repeated_document_repeated() {
         assert_eq!(legs(&site), (20 * (place + 1)).to_string(), "{point}");
     }
 }
+
+#[test]
+fn zero_bytes_are_no_document_however_often_they_come() {
+    let site = Site::new("UTC", "DE");
+    import(&site, "e.csv", b"");
+    assert!(import(&site, "e.zip", &zip_of(&[("e.csv", b"")])).contains("e.zip\tempty"));
+    for file in ["cdr.db", "cdr.db-wal", "cdr.db-shm"] {
+        let _ = fs::remove_file(site.path("var").join(file));
+    }
+    assert!(import(&site, "f.zip", &zip_of(&[("e.csv", b""), ("f.csv", b"")])).contains("f.zip\tempty"));
+    assert!(site.query("cdr.db", "SELECT * FROM document").is_empty());
+}

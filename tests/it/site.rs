@@ -36,7 +36,7 @@ impl Site {
     pub fn new(time_zone: &str, country: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
         let config = format!(
-            "state_dir = \"var\"\n[[origin]]\nname = \"pbx\"\ntime_zone = \"{time_zone}\"\ncountry = \"{country}\"\n\
+            "state_dir = \"var\"\n[http]\nlisten = \"off\"\n[[origin]]\nname = \"pbx\"\ntime_zone = \"{time_zone}\"\ncountry = \"{country}\"\n\
              [[source]]\nname = \"inbox\"\nkind = \"folder\"\norigin = \"pbx\"\npath = \"inbox\"\nsettle = \"150ms\"\n"
         );
         fs::write(dir.path().join("config.toml"), config).expect("the folder is writable");

@@ -142,7 +142,9 @@ fn each_route_alone_gives_what_the_independent_reader_expects() {
     for name in ["api.json", "api-flat.json", "api-response-envelope.json"] {
         assert_sixty(&[(name, bytes(name))], "api-flat.json", true);
     }
-    for name in ["web-c.csv", "web-c-without-unique-id.csv", "web-b.csv", "web-d.csv", "legacy.csv"] {
+    for name in
+        ["api.xml", "web-c.csv", "web-c-without-unique-id.csv", "web-b.csv", "web-d.csv", "legacy.csv"]
+    {
         assert_sixty(&[(name, bytes(name))], name, true);
     }
 }
@@ -162,6 +164,7 @@ fn overlapping_halves_in_both_orders_give_sixty_rows() {
     for (stem, ending, truth) in [
         ("api", "json", "api-flat.json"),
         ("api-flat", "json", "api-flat.json"),
+        ("api", "xml", "api.xml"),
         ("web-c", "csv", "web-c.csv"),
         ("web-c-without-unique-id", "csv", "web-c-without-unique-id.csv"),
         ("web-b", "csv", "web-b.csv"),
@@ -177,8 +180,15 @@ fn overlapping_halves_in_both_orders_give_sixty_rows() {
 
 #[test]
 fn all_routes_in_any_order_give_sixty_rows() {
-    let names =
-        ["api.json", "web-b.csv", "web-c.csv", "web-c-without-unique-id.csv", "web-d.csv", "legacy.csv"];
+    let names = [
+        "api.json",
+        "api.xml",
+        "web-b.csv",
+        "web-c.csv",
+        "web-c-without-unique-id.csv",
+        "web-d.csv",
+        "legacy.csv",
+    ];
     for turn in 0..names.len() {
         let mut order: Vec<&str> = names.to_vec();
         order.rotate_left(turn);
@@ -194,6 +204,7 @@ fn all_routes_in_any_order_give_sixty_rows() {
         "api.second-half.json",
         "web-b.csv",
         "api.first-half.json",
+        "api.second-half.xml",
     ];
     let files: Vec<(&str, Vec<u8>)> = halves.iter().map(|name| (*name, bytes(name))).collect();
     assert_sixty(&files, "api-flat.json", false);

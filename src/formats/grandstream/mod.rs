@@ -4,7 +4,9 @@
 
 pub mod json;
 pub mod legacy_csv;
+mod legs;
 pub mod web_csv;
+pub mod xml;
 
 use crate::record::card::{Family, Link, Match};
 use crate::record::cdr::{Direction, Disposition, TextColumn};
@@ -39,6 +41,7 @@ const fn family(name: &'static str, minute: bool) -> Family {
         exact: EXACT,
         near: &[Field::Duration, Field::Talk],
         minute,
+        events: &[],
     }
 }
 

@@ -51,6 +51,7 @@ pub struct Delimited<'a> {
     window: Window<'a>,
     encoding: Encoding,
     separator: u8,
+    quote: Option<u8>,
     started: bool,
     next: u64,
     start: u64,
@@ -66,7 +67,19 @@ pub struct Delimited<'a> {
 impl<'a> Delimited<'a> {
     /// A reader; `separator` must be ASCII.
     pub fn new(input: Box<dyn Read + 'a>, encoding: Encoding, separator: char) -> Self {
+        Self::with_quote(input, encoding, separator, Some('"'))
+    }
+
+    /// The same with another quote, which must be ASCII too, or none.
+    pub fn with_quote(
+        input: Box<dyn Read + 'a>,
+        encoding: Encoding,
+        separator: char,
+        quote: Option<char>,
+    ) -> Self {
+        let quote = quote.and_then(|quote| u8::try_from(quote).ok());
         Self {
+            quote,
             window: Window::new(input),
             encoding,
             separator: u8::try_from(separator).unwrap_or(b','),
@@ -76,8 +89,8 @@ impl<'a> Delimited<'a> {
             length: 0,
             text: Vec::new(),
             cut: Vec::new(),
-            splitter: Splitter::default(),
-            lone: Splitter::default(),
+            splitter: Splitter::new(quote, encoding),
+            lone: Splitter::new(quote, encoding),
         }
     }
 
@@ -145,7 +158,7 @@ impl<'a> Delimited<'a> {
         }
         let fields = self.lone.fields(&bytes);
         // The tail of a first field that spans lines ends in the closing quote.
-        whole(&fields) && !fields.get(0).contains('"')
+        whole(&fields) && !self.quote.is_some_and(|quote| fields.get(0).contains(char::from(quote)))
     }
 
     fn pass_over(&mut self) -> Result<Piece> {

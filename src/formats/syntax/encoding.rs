@@ -55,6 +55,11 @@ pub fn decode(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
+/// The text of a value in a document that is known to be Windows-1252.
+pub fn windows(bytes: &[u8]) -> Cow<'_, str> {
+    encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0
+}
+
 /// Text of a UTF-16 document as UTF-8; 8-bit text is left as it is.
 pub fn transcode(encoding: Encoding, bytes: &[u8]) -> Cow<'_, [u8]> {
     let coding = match encoding {

@@ -169,12 +169,10 @@ impl<'a> Json<'a> {
     }
 
     /// After a break: goes on at the next object behind `from` that begins with a name, as if it stood where reading
-    /// broke off; with `left` the innermost object is given up. Otherwise as `resume_at_line`.
-    pub fn resume_at_object(&mut self, start: u64, from: u64, left: bool) -> Result<(u64, Vec<u8>)> {
+    /// broke off; the `left` innermost objects and arrays are given up. Otherwise as `resume_at_line`.
+    pub fn resume_at_object(&mut self, start: u64, from: u64, left: usize) -> Result<(u64, Vec<u8>)> {
         let bytes = self.pass_over(start, from, false, |json, _| json.name_follows())?;
-        if left {
-            self.frames.pop();
-        }
+        self.frames.truncate(self.frames.len().saturating_sub(left));
         self.value_due = self.frames.last().is_some_and(|frame| frame.kind == Kind::Object);
         self.repaired = true;
         Ok(bytes)

@@ -5,8 +5,9 @@
 pub mod delimited;
 pub mod encoding;
 pub mod json;
-pub mod split;
+mod split;
 mod window;
+pub mod xml;
 
 pub use split::Fields;
 

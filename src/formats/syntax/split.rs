@@ -4,11 +4,10 @@
 //! (`"Name" <100>`, written raw by Grandstream and FreePBX) is kept whole with its quotes. The `csv` family of crates
 //! drops them, which is why the splitting is done here.
 
-use super::encoding::decode;
+use super::encoding::{decode, windows};
+use crate::record::document::Encoding;
 use memchr::memchr;
 use std::borrow::Cow;
-
-const QUOTE: u8 = b'"';
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quotes {
@@ -37,8 +36,12 @@ pub(super) enum Split {
 }
 
 /// Splits records; keeps its room between them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Splitter {
+    /// `None`: quotes are text.
+    quote: Option<u8>,
+    /// Text is Windows-1252 even where it could be UTF-8.
+    windows: bool,
     spans: Vec<Span>,
     at: usize,
     open: Option<usize>,
@@ -46,6 +49,11 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
+    pub(super) fn new(quote: Option<u8>, encoding: Encoding) -> Self {
+        let windows = encoding == Encoding::Windows1252;
+        Self { quote, windows, spans: Vec::new(), at: 0, open: None, doubled: false }
+    }
+
     pub(super) fn restart(&mut self) {
         self.spans.clear();
         self.at = 0;
@@ -57,12 +65,13 @@ impl Splitter {
     pub(super) fn feed(&mut self, bytes: &[u8], line: usize, separator: u8) -> Split {
         loop {
             if let Some(open) = self.open {
-                let Some(found) = memchr(QUOTE, &bytes[self.at..]) else {
+                let found = self.quote.and_then(|mark| memchr(mark, &bytes[self.at..]));
+                let Some(found) = found else {
                     self.at = bytes.len();
                     return Split::Open;
                 };
                 let quote = self.at + found;
-                if bytes.get(quote + 1) == Some(&QUOTE) {
+                if bytes.get(quote + 1).copied() == self.quote {
                     self.doubled = true;
                     self.at = quote + 2;
                     continue;
@@ -81,7 +90,7 @@ impl Splitter {
                     self.at = behind + memchr(separator, &bytes[behind..]).unwrap_or(bytes.len() - behind);
                     self.spans.push(Span { start: open, end: self.at, stop: self.at, quotes: Quotes::None });
                 }
-            } else if bytes.get(self.at) == Some(&QUOTE) {
+            } else if self.quote.is_some() && bytes.get(self.at).copied() == self.quote {
                 self.open = Some(self.at);
                 self.doubled = false;
                 self.at += 1;
@@ -101,16 +110,18 @@ impl Splitter {
     /// A writer that encloses fields encloses all that hold a quote: one left over in a bare field is half a pair. Names
     /// written raw (`"5" pipe" <100>`) are known by their number.
     fn lacks_a_quote(&self, bytes: &[u8]) -> bool {
+        let Some(mark) = self.quote else { return false };
         let odd = |span: &Span| {
             let field = &bytes[span.start..span.end];
-            memchr::memchr_iter(QUOTE, field).count() % 2 == 1 && !field.ends_with(b">")
+            memchr::memchr_iter(mark, field).count() % 2 == 1 && !field.ends_with(b">")
         };
         self.spans.iter().any(|span| span.quotes != Quotes::None)
             && self.spans.iter().any(|span| span.quotes == Quotes::None && odd(span))
     }
 
     pub(super) fn fields<'r>(&'r self, bytes: &'r [u8]) -> Fields<'r> {
-        Fields { bytes, text: std::str::from_utf8(bytes).ok(), spans: &self.spans }
+        let text = std::str::from_utf8(bytes).ok().filter(|text| !self.windows || text.is_ascii());
+        Fields { bytes, text, windows: self.windows, quote: self.quote, spans: &self.spans }
     }
 }
 
@@ -119,6 +130,8 @@ impl Splitter {
 pub struct Fields<'r> {
     bytes: &'r [u8],
     text: Option<&'r str>,
+    windows: bool,
+    quote: Option<u8>,
     spans: &'r [Span],
 }
 
@@ -137,7 +150,17 @@ impl<'r> Fields<'r> {
     pub fn get(&self, place: usize) -> Cow<'r, str> {
         let Some(span) = self.spans.get(place) else { return Cow::Borrowed("") };
         let text = self.between(span.start, span.end);
-        if span.quotes == Quotes::Doubled { Cow::Owned(text.replace("\"\"", "\"")) } else { text }
+        match self.quote.map(char::from) {
+            Some(mark) if span.quotes == Quotes::Doubled => Cow::Owned(
+                text.replace(&[mark, mark].iter().collect::<String>(), mark.encode_utf8(&mut [0; 4])),
+            ),
+            _ => text,
+        }
+    }
+
+    /// The bytes of a field between its quotes; doubled quotes stay doubled.
+    pub fn bytes(&self, place: usize) -> &'r [u8] {
+        self.spans.get(place).map_or(&[], |span| &self.bytes[span.start..span.end])
     }
 
     /// Whether a field stands in quotes.
@@ -164,6 +187,7 @@ impl<'r> Fields<'r> {
         // A record that is UTF-8 as a whole is checked once, not once per field.
         match self.text.and_then(|text| text.get(start..end)) {
             Some(text) => Cow::Borrowed(text),
+            None if self.windows => windows(&self.bytes[start..end]),
             None => decode(&self.bytes[start..end]),
         }
     }
@@ -174,7 +198,7 @@ mod tests {
     use super::*;
 
     fn split(line: &str) -> (Split, Vec<String>) {
-        let mut splitter = Splitter::default();
+        let mut splitter = Splitter::new(Some(b'"'), Encoding::Utf8);
         let end = splitter.feed(line.as_bytes(), 0, b',');
         (end, splitter.fields(line.as_bytes()).iter().map(Cow::into_owned).collect())
     }
@@ -198,7 +222,7 @@ mod tests {
 
     #[test]
     fn joined_fields_keep_their_separators() {
-        let mut splitter = Splitter::default();
+        let mut splitter = Splitter::new(Some(b'"'), Encoding::Utf8);
         let line = b"Dial,SIP/1,60,\"x\",end";
         assert_eq!(splitter.feed(line, 0, b','), Split::Whole);
         assert_eq!(splitter.fields(line).joined(1, 3), "SIP/1,60,\"x\"");

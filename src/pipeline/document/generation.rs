@@ -5,16 +5,17 @@
 
 use super::{Committer, Context, HEAD, body_failed, origin_key, reject};
 use crate::dedup::Identifier;
-use crate::formats::{self, Format, Head, Row, RowReader};
+use crate::formats::{Format, Head, Row, RowReader};
+use crate::intake::Claimed;
 use crate::normalise::ClockWatch;
 use crate::pipeline::body::{self, BodyRead, ScratchFolder, read_up_to};
 use crate::pipeline::{Pipeline, PipelineError, journal};
-use crate::record::delivery::{Growth, Spooled, SpooledBody};
+use crate::record::delivery::{Growth, SpooledBody};
 use crate::record::document::{Dialect, ZoneRule};
 use crate::record::outcome::{Reason, Rejection};
 use crate::record::raw::Position;
 use crate::store::{DocumentEnd, DocumentStart, OpenedGrowing};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -24,15 +25,17 @@ use std::time::{Duration, Instant};
 /// Bytes searched for a line end at a time.
 const STEP: usize = 64 * 1024;
 
-/// Reads on as far as there are whole rows; to the end, with its original, when the generation has ended.
+/// Reads on as far as there are whole rows; to the end, with its original, when the generation has ended. Gives the rows
+/// that are new, too.
 pub(in crate::pipeline) fn read(
     pipeline: &Pipeline,
-    spooled: &Spooled,
+    claimed: &Claimed,
     growth: Growth,
     stop: &AtomicBool,
-) -> Result<Option<BodyRead>, PipelineError> {
-    let began = pipeline.parts.intake.look(spooled.id)?;
-    let context = Context { pipeline, spooled, began, restart: false, stop };
+) -> Result<(Option<BodyRead>, u64), PipelineError> {
+    let (spooled, began) = (&claimed.spooled, pipeline.parts.intake.first_look(claimed)?);
+    let context =
+        Context { pipeline, spooled, began, restart: false, plain: true, chunks: RefCell::default(), stop };
     let failed = |cause| body_failed(&context, cause);
     let SpooledBody::File { path, .. } = &spooled.body else {
         return Err(failed(std::io::Error::other("a body that grows is a file")));
@@ -40,8 +43,16 @@ pub(in crate::pipeline) fn read(
     let body = File::open(path).map_err(failed)?;
     let length =
         if growth.ended { spooled.bytes } else { whole_lines(&body, spooled.bytes).map_err(failed)? };
-    let mut generation = Generation { context: &context, body, length, growth };
-    if generation.growth.ended { generation.finish().map(Some) } else { generation.go_on().map(|()| None) }
+    let mut generation = Generation { context: &context, body, length, growth, rows: Cell::new(0) };
+    let read = if generation.growth.ended { Some(generation.finish()?) } else { None };
+    if read.is_none() {
+        generation.go_on()?;
+    }
+    let rows = generation.rows.get();
+    for chunk in context.chunks.take() {
+        chunk.wait()?;
+    }
+    Ok((read, rows))
 }
 
 /// How many of the first `length` bytes are whole lines.
@@ -85,6 +96,8 @@ struct Generation<'c, 'p> {
     body: File,
     length: u64,
     growth: Growth,
+    /// Rows that were not there at the look before.
+    rows: Cell<u64>,
 }
 
 impl Generation<'_, '_> {
@@ -96,6 +109,7 @@ impl Generation<'_, '_> {
         committer.hand_over_rest()?;
         committer.drain()?;
         let mut stream = Stream { next_row: committer.next_row, ..since };
+        self.rows.set(stream.next_row - opened.opened.next_row);
         if stream.next_row - stream.watched_from >= CLOCK_ROWS {
             committer.report_clock()?;
             (committer.clock, stream.watched_from) = (ClockWatch::new(), stream.next_row);
@@ -112,12 +126,14 @@ impl Generation<'_, '_> {
             Some((opened, format)) => {
                 let (mut committer, stream) = self.committer(opened)?;
                 self.read_rows(&mut committer, opened, *format)?;
-                Some((committer, stream.watched_from))
+                let rows = committer.next_row - opened.opened.next_row;
+                Some((committer, stream.watched_from, rows))
             }
             None => None,
         };
-        let read = body::archive(self.context.pipeline, self.context.spooled)?;
-        if let Some((mut committer, watched_from)) = committer {
+        let read = body::archive(self.context)?;
+        if let Some((mut committer, watched_from, rows)) = committer {
+            self.rows.set(rows);
             let end = DocumentEnd { rejected: false, content_hash: Some(read.content_hash) };
             committer.hand_over(Some(end))?;
             committer.drain()?;
@@ -140,7 +156,8 @@ impl Generation<'_, '_> {
         }
         let spooled = self.context.spooled;
         let seen = Head { bytes: &head, complete: head.len() < HEAD, name: &spooled.name };
-        let recognition = formats::recognise(&seen, spooled.pinned_format.as_deref());
+        let formats = &self.context.pipeline.parts.formats;
+        let recognition = formats.recognise(&seen, spooled.pinned_format.as_deref());
         let chosen = recognition.chosen.map_err(|rejection| *rejection).and_then(|(format, claim)| {
             if format.is_lines(&claim.dialect) { Ok((format, claim.dialect)) } else { Err(no_lines(format)) }
         });
@@ -184,7 +201,7 @@ impl Generation<'_, '_> {
         opened: OpenedGrowing,
     ) -> Result<Option<(OpenedGrowing, &'static dyn Format)>, PipelineError> {
         let Some((id, _)) = &opened.read_as else { return Ok(None) };
-        match formats::by_id(id) {
+        match self.context.pipeline.parts.formats.by_id(id) {
             Some(format) => Ok(Some((opened, format))),
             None => Err(PipelineError::FormatGone {
                 delivery: self.context.spooled.id.to_string(),
@@ -203,7 +220,8 @@ impl Generation<'_, '_> {
         let mut head = vec![0; HEAD];
         let mut begin = (&self.body).take(self.length);
         begin.get_mut().seek(SeekFrom::Start(0)).map_err(|cause| body_failed(self.context, cause))?;
-        let length = read_up_to(&mut begin, &mut head).map_err(|cause| body_failed(self.context, cause))?;
+        let length =
+            read_up_to(&mut begin, &mut head).map_err(|cause| body_failed(self.context, cause))?.bytes;
         head.truncate(length);
         Ok(head)
     }

@@ -128,6 +128,12 @@ impl Content {
         Self(kept.collect())
     }
 
+    /// Of the text columns alone, which is all that giving records back needs.
+    pub fn of_texts<'t>(text: impl Fn(TextColumn) -> &'t str) -> Self {
+        let texts = TextColumn::ALL.iter().map(|column| Kept::Text(text(*column).to_owned()));
+        Self(TYPED.iter().map(|_| Kept::Null).chain(texts).collect())
+    }
+
     /// A text column.
     pub fn text(&self, column: TextColumn) -> &str {
         match self.0.get(TYPED.len() + column as usize) {

@@ -2,12 +2,12 @@
 //! tables between statements. Whatever is remembered is forgotten when a transaction or savepoint rolls back.
 
 use super::columns::Stamp;
-use super::group::Remembered;
+use super::group::{Relink, Remembered};
 use super::raw::{Connection, Row, SqlError, Statement, Value};
 use super::stated::{self, KnownLayout, Place};
 use crate::dedup::Key;
 use crate::record::card::Card;
-use crate::record::document::{Dialect, Layout, RowKind};
+use crate::record::document::{Layout, RowKind};
 use crate::record::port::Derive;
 use crate::store::StoreError;
 use std::collections::HashMap;
@@ -60,7 +60,12 @@ pub struct Database<'c> {
     known: HashMap<i64, Rc<KnownLayout>>,
     writing: Vec<Rc<KnownLayout>>,
     summaries: Option<bool>,
+    /// Some link value names another call; never taken back, a look costs little.
+    links: bool,
     group: Option<Remembered>,
+    /// The last number given before the switch under way.
+    switch: Option<i64>,
+    relink: Option<Relink>,
     now: Rc<str>,
 }
 
@@ -76,7 +81,10 @@ impl<'c> Database<'c> {
             known: HashMap::new(),
             writing: Vec::new(),
             summaries: None,
+            links: false,
             group: None,
+            switch: None,
+            relink: None,
             now: "".into(),
         };
         database.read_sequence()?;
@@ -144,7 +152,62 @@ impl<'c> Database<'c> {
         self.writing.clear();
         self.summaries = None;
         self.group = None;
+        if !savepoint {
+            self.close_switch();
+        }
         Ok(())
+    }
+
+    /// Begins a switch; gives the last number given before it.
+    pub fn open_switch(&mut self) -> i64 {
+        self.group = None;
+        *self.switch.insert(self.last)
+    }
+
+    /// The last number given before the switch under way.
+    pub const fn switch(&self) -> Option<i64> {
+        self.switch
+    }
+
+    /// The switch is over.
+    pub fn close_switch(&mut self) {
+        self.switch = None;
+        self.relink = None;
+    }
+
+    /// From now on calls are not computed anew group by group, but gathered for [`Self::gathered`].
+    pub fn gather(&mut self) {
+        self.relink.get_or_insert_default();
+    }
+
+    /// Where to gather the calls that change, if they are gathered.
+    pub const fn gathering(&mut self) -> Option<&mut Relink> {
+        self.relink.as_mut()
+    }
+
+    /// What was gathered; gathers no more.
+    pub fn gathered(&mut self) -> Relink {
+        self.relink.take().unwrap_or_default()
+    }
+
+    /// Runs a statement that is made anew each time.
+    pub fn run_once(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, SqlError> {
+        self.connection.prepare(sql)?.run(values)
+    }
+
+    /// Hands each row of such a statement to `row`.
+    pub fn each_once(&mut self, sql: &str, mut row: impl FnMut(&Row<'_>)) -> Result<(), Fault> {
+        self.connection.prepare(sql)?.each(&[], |found| {
+            row(found);
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// The number that such a statement gives.
+    pub fn count_once(&mut self, sql: &str) -> Result<u64, Fault> {
+        let mut count = 0;
+        self.each_once(sql, |row| count = row.unsigned(0))?;
+        Ok(count)
     }
 
     /// The last number given.
@@ -166,6 +229,17 @@ impl<'c> Database<'c> {
     pub const fn next(&mut self) -> i64 {
         self.last += 1;
         self.last
+    }
+
+    /// So many numbers were taken.
+    pub fn skip(&mut self, numbers: u64) {
+        self.last = self.last.saturating_add_unsigned(numbers);
+    }
+
+    /// Takes several numbers; gives the first.
+    pub const fn take(&mut self, numbers: i64) -> i64 {
+        self.last += numbers;
+        self.last - numbers + 1
     }
 
     /// Takes the next document id.
@@ -248,6 +322,14 @@ impl<'c> Database<'c> {
         Ok(some)
     }
 
+    /// Whether any link value differs from the name of its call.
+    pub fn has_links(&mut self) -> Result<bool, Fault> {
+        if !self.links {
+            self.links = self.one("SELECT 1 FROM call_link LIMIT 1", &[], |_| ())?.is_some();
+        }
+        Ok(self.links)
+    }
+
     /// Forgets whether any summary holds a place.
     pub const fn summaries_changed(&mut self) {
         self.summaries = None;
@@ -280,6 +362,7 @@ impl<'c> Database<'c> {
         let headers: Vec<&str> = layout.columns.iter().map(|column| column.header.as_str()).collect();
         let (words, headers) = (json(&words)?, json(&headers)?);
         let (dialect, kind) = (json(&layout.dialect)?, json(&layout.kind)?);
+        let identity = layout.identity();
         let key = [
             Value::Blob(&layout.hash),
             Value::Text(&dialect),
@@ -287,20 +370,21 @@ impl<'c> Database<'c> {
             Value::Text(&words),
             Value::Text(layout.card.id),
             Value::Text(&kind),
+            Value::Text(&identity),
         ];
         let find = "SELECT id FROM layout WHERE hash = ?1 AND dialect = ?2 AND headers = ?3 AND places = ?4";
         let id = match self.one(find, &key[..4], |row| row.int(0))? {
             Some(id) => id,
             None => self
                 .one(
-                    "INSERT INTO layout (hash, dialect, headers, places, format, kind)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING id",
+                    "INSERT INTO layout (hash, dialect, headers, places, format, kind, identity)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id",
                     &key,
                     |row| row.int(0),
                 )?
                 .ok_or_else(|| Fault::Damaged("table layout gave no id".to_owned()))?,
         };
-        let known = Rc::new(KnownLayout { id, layout: layout.clone(), places });
+        let known = Rc::new(KnownLayout::new(id, layout.clone(), places));
         // Each document has its own copy of its layout: keep only those of the documents in work.
         self.writing.truncate(15);
         self.writing.insert(0, known.clone());
@@ -324,14 +408,9 @@ impl<'c> Database<'c> {
         let damaged = || Fault::Damaged(format!("row {id} of table layout cannot be read"));
         let [format, kind, dialect, headers, words] = found.ok_or_else(damaged)?;
         let card = self.card(&format)?;
-        let kind: RowKind = serde_json::from_str(&kind).map_err(|_| damaged())?;
-        let dialect: Dialect = serde_json::from_str(&dialect).map_err(|_| damaged())?;
-        let headers: Vec<String> = serde_json::from_str(&headers).map_err(|_| damaged())?;
-        let words: Vec<String> = serde_json::from_str(&words).map_err(|_| damaged())?;
-        let layout = Layout::new(card, kind, headers, dialect)
-            .map_err(|error| Fault::Damaged(format!("stored rows no longer fit their format: {error}")))?;
-        let places = words.iter().map(|word| Place::from_word(word)).collect();
-        let known = Rc::new(KnownLayout { id, layout: Arc::new(layout), places });
+        let known =
+            KnownLayout::read(id, card, [&kind, &dialect, &headers, &words]).map_err(Fault::Damaged)?;
+        let known = Rc::new(known);
         self.known.insert(id, known.clone());
         Ok(known)
     }

@@ -3,10 +3,11 @@
 
 use super::columns::Stamp;
 use super::database::{Database, Fault};
-use super::insert::{Changes, Reading};
+use super::insert::{Changes, Outcome, Reading};
 use super::raw::Value;
 use crate::record::delivery::DeliveryId;
 use crate::record::outcome::{Counts, Rejection, VERBATIM_CAP};
+use crate::store::digits;
 use crate::store::{
     Chunk, DeliveryEnd, DeliveryStart, DeliveryState, DeliverySummary, DocumentEnd, DocumentStart, Opened,
     OriginRow, OriginStart, StoreError,
@@ -99,8 +100,9 @@ pub fn start_delivery(
 ) -> Result<bool, Fault> {
     let received = Stamp::new(delivery.received_at.as_millisecond());
     db.run(
-        "INSERT INTO delivery (id, source, account, origin, name, peer, content_hash, bytes, received_at, state)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO NOTHING",
+        "INSERT INTO delivery (id, source, account, origin, name, peer, content_hash, bytes, received_at, state,
+                               pinned_format, time_zone)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT (id) DO NOTHING",
         &[
             Value::Text(&delivery.id.to_string()),
             Value::Text(&delivery.source),
@@ -112,6 +114,8 @@ pub fn start_delivery(
             number(delivery.bytes),
             Value::Text(received.as_str()),
             Value::Text(DeliveryState::Reading.word()),
+            delivery.pinned_format.as_deref().map_or(Value::Null, Value::Text),
+            delivery.time_zone.as_deref().map_or(Value::Null, Value::Text),
         ],
     )?;
     repeat_of.map_or(Ok(false), |earlier| ended_well(db, earlier, delivery.id))
@@ -151,26 +155,37 @@ fn adopt(db: &mut Database<'_>, document: &DocumentStart) -> Result<Opened, Faul
     let find = "SELECT id, run, next_row, state FROM document WHERE delivery_id = ?1 AND number = ?2
                  ORDER BY run DESC LIMIT 1";
     let key = [Value::Text(&delivery), Value::Int(document.number.into())];
-    let found = db.one(find, &key, |row| Opened {
-        document: row.int(0),
-        run: u32::try_from(row.int(1)).unwrap_or(1),
-        next_row: row.unsigned(2),
-        done: row.text(3) != "reading",
+    let found = db.one(find, &key, |row| {
+        let opened = Opened {
+            document: row.int(0),
+            run: u32::try_from(row.int(1)).unwrap_or(1),
+            next_row: row.unsigned(2),
+            done: row.text(3) != "reading",
+        };
+        (opened, row.text(3) == "superseded")
     })?;
-    if let Some(opened) = found {
+    // What the run before stated was withdrawn.
+    let run = found.filter(|(_, superseded)| *superseded).map_or(1, |(opened, _)| opened.run + 1);
+    if let Some((opened, false)) = found {
         // Rows that are stored were read in the dialect that is stored with them.
         db.run(
             "UPDATE document SET claim = ?2, format = iif(next_row = 1, ?3, format),
-                                 dialect = iif(next_row = 1, ?4, dialect)
+                                 dialect = iif(next_row = 1, ?4, dialect), path = iif(next_row = 1, ?5, path)
               WHERE id = ?1",
-            &[Value::Int(opened.document), Value::Text(&document.claim), format, dialect],
+            &[
+                Value::Int(opened.document),
+                Value::Text(&document.claim),
+                format,
+                dialect,
+                Value::Text(&document.path),
+            ],
         )?;
         return Ok(opened);
     }
     let id = db.next_document();
     let inserted = db.run(
         "INSERT INTO document (id, delivery_id, number, run, path, format, dialect, state, next_row, claim)
-         SELECT ?1, ?2, ?3, 1, ?4, ?5, ?6, 'reading', 1, ?7
+         SELECT ?1, ?2, ?3, ?8, ?4, ?5, ?6, 'reading', 1, ?7
           WHERE EXISTS (SELECT 1 FROM delivery WHERE id = ?2)",
         &[
             Value::Int(id),
@@ -180,13 +195,14 @@ fn adopt(db: &mut Database<'_>, document: &DocumentStart) -> Result<Opened, Faul
             format,
             dialect,
             Value::Text(&document.claim),
+            Value::Int(run.into()),
         ],
     )?;
     // The delivery was noted in a transaction that was rolled back: it must be claimed again.
     if inserted == 0 {
         return Err(StoreError::FenceLost.into());
     }
-    Ok(Opened { document: id, run: 1, next_row: 1, done: false })
+    Ok(Opened { document: id, run, next_row: 1, done: false })
 }
 
 /// Begins a new run of a document.
@@ -256,6 +272,17 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts a row by how it ended.
+    pub const fn note(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Stored => self.counts.stored += 1,
+            Outcome::Duplicate => self.counts.duplicate += 1,
+            Outcome::Amended => self.counts.amended += 1,
+            Outcome::Skipped => self.counts.skipped += 1,
+        }
+        self.counts.rows_read += 1;
+    }
+
     /// Notes a start.
     pub fn span(&mut self, start: i64) {
         let (first, last) = self.span.unwrap_or((start, start));
@@ -307,9 +334,9 @@ pub fn count(
 pub fn reject(db: &mut Database<'_>, document: i64, rejection: &Rejection) -> Result<(), Fault> {
     let position = rejection.position;
     let verbatim = rejection.verbatim.get(..VERBATIM_CAP).unwrap_or(&rejection.verbatim);
-    db.run(
+    let id = db.one(
         "INSERT INTO rejected (document_id, row_number, byte_offset, byte_length, verbatim, field, reason, message)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id",
         &[
             Value::Int(document),
             number(position.row),
@@ -320,7 +347,15 @@ pub fn reject(db: &mut Database<'_>, document: i64, rejection: &Rejection) -> Re
             Value::Text(rejection.reason.code()),
             Value::Text(&rejection.message),
         ],
+        |row| row.int(0),
     )?;
+    // Its numbers, to find it by; one empty number where they are too many.
+    let tails = digits::tails(verbatim).unwrap_or_else(|| [String::new()].into());
+    for tail in &tails {
+        // A rejection that was deleted by hand may have left its number behind.
+        let list = "INSERT INTO rejected_number (number, rejected_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        db.run(list, &[Value::Text(tail), Value::Int(id.unwrap_or(0))])?;
+    }
     Ok(())
 }
 
@@ -370,7 +405,8 @@ pub fn finish_delivery(
     let updated = db.run(
         "UPDATE delivery SET state = ?2, content_hash = coalesce(?3, content_hash), bytes = ?4, rows_read = ?5,
                 stored = ?6, duplicate = ?7, amended = ?8, rejected = ?9, skipped = ?10, held = ?11
-          WHERE id = ?1",
+          WHERE id = ?1 AND (?2 = 'growing'
+                OR NOT EXISTS (SELECT 1 FROM document WHERE delivery_id = ?1 AND state = 'reading'))",
         &values,
     )?;
     if updated == 0 {
@@ -386,6 +422,7 @@ pub fn clock_fault(db: &mut Database<'_>, origin: &str, fault: &str) -> Result<b
     Ok(db.run(note, &[Value::Text(origin), fault])? > 0)
 }
 
-fn number(number: u64) -> Value<'static> {
+/// A count as a value.
+pub fn number(number: u64) -> Value<'static> {
     Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }

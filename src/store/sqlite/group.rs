@@ -21,6 +21,8 @@ pub enum Step<'s> {
     Add(&'s Identified),
     /// Versions are dropped: summaries whose call has a leg.
     Drop(&'s [[u8; 16]]),
+    /// Versions that these deliveries were the first to state are dropped.
+    Withdraw(&'s HashSet<String>),
     /// Versions stay; they are derived anew.
     Derive,
 }
@@ -86,7 +88,8 @@ pub fn regroup(
     step: &Step<'_>,
 ) -> Result<Changes, Fault> {
     db.forget_group();
-    let mut group = load(db, reading, key)?;
+    let but = if let Step::Withdraw(deliveries) = step { Some(*deliveries) } else { None };
+    let mut group = load(db, reading, key, but)?;
     match step {
         Step::Add(row) => {
             group.held.push(Held {
@@ -103,7 +106,7 @@ pub fn regroup(
             });
         }
         Step::Drop(versions) => drop_versions(db, &mut group, versions)?,
-        Step::Derive => {}
+        Step::Withdraw(_) | Step::Derive => {}
     }
     let highest = "SELECT max(leg) FROM tombstone WHERE key_day = ?1 AND identity = ?2";
     let gone = db.one(highest, &key_values(&key), |row| match row.value(0) {
@@ -129,7 +132,13 @@ fn key_values(key: &Key) -> [Value<'_>; 2] {
     [Value::Int(key.day.into()), Value::Blob(&key.identity)]
 }
 
-fn load(db: &mut Database<'_>, reading: &Reading, key: Key) -> Result<Group, Fault> {
+/// Loads a group. Versions that are withdrawn are not derived: perhaps they cannot be any more.
+fn load(
+    db: &mut Database<'_>,
+    reading: &Reading,
+    key: Key,
+    but: Option<&HashSet<String>>,
+) -> Result<Group, Fault> {
     let rows = db.all(columns::SELECT_GROUP.as_str(), &key_values(&key), |row| Stored {
         id: row.int(0),
         label: u32::try_from(row.int(1)).unwrap_or(0),
@@ -151,7 +160,7 @@ fn load(db: &mut Database<'_>, reading: &Reading, key: Key) -> Result<Group, Fau
     let several = group.rows.iter().any(|row| row.versions > 1);
     for place in 0..group.rows.len() {
         let row = &group.rows[place];
-        if row.versions == 1 {
+        if row.versions == 1 && !but.is_some_and(|but| but.contains(&row.delivery)) {
             let version = single(row);
             group.held.push(revive(db, reading, key, &version, Some(&row.content))?);
             group.about.push(version.about);
@@ -159,6 +168,10 @@ fn load(db: &mut Database<'_>, reading: &Reading, key: Key) -> Result<Group, Fau
     }
     if several {
         for version in load_versions(db, key)? {
+            if but.is_some_and(|but| but.contains(&version.about.delivery)) {
+                delete_version(db, &key, &version.hash)?;
+                continue;
+            }
             group.held.push(revive(db, reading, key, &version, None)?);
             group.about.push(version.about);
         }
@@ -241,25 +254,32 @@ fn revive(
 }
 
 fn drop_versions(db: &mut Database<'_>, group: &mut Group, versions: &[[u8; 16]]) -> Result<(), Fault> {
-    let [day, identity] = key_values(&group.key);
     for hash in versions {
         let Some(place) = group.held.iter().position(|held| held.version.version_hash == *hash) else {
             continue;
         };
         group.held.remove(place);
         if group.about.remove(place).in_table {
-            let delete = "DELETE FROM version WHERE key_day = ?1 AND identity = ?2 AND version_hash = ?3";
-            db.run(delete, &[day, identity, Value::Blob(hash)])?;
+            delete_version(db, &group.key, hash)?;
         }
     }
     Ok(())
 }
 
+fn delete_version(db: &mut Database<'_>, key: &Key, hash: &[u8; 16]) -> Result<(), Fault> {
+    let [day, identity] = key_values(key);
+    let delete = "DELETE FROM version WHERE key_day = ?1 AND identity = ?2 AND version_hash = ?3";
+    db.run(delete, &[day, identity, Value::Blob(hash)])?;
+    Ok(())
+}
+
 /// What the rows' calls need after they were written.
-#[derive(Default)]
-struct Relink {
-    names: BTreeSet<String>,
-    links: Vec<(String, String)>,
+#[derive(Debug, Default)]
+pub struct Relink {
+    /// Calls that lost or changed a row.
+    pub names: BTreeSet<String>,
+    /// Link values that rows have now.
+    pub links: Vec<(String, String)>,
 }
 
 fn write(
@@ -313,6 +333,10 @@ fn tombstone(
     label: u32,
     reason: &str,
 ) -> Result<(), Fault> {
+    // A switch looks at its end which rows are gone; what happens in between nobody sees.
+    if db.switch().is_some() {
+        return Ok(());
+    }
     let now = db.now();
     let seq = db.next();
     let [day, identity] = key_values(key);
@@ -458,32 +482,49 @@ fn write_versions(
     group: &Group,
     leg: &PlannedLeg,
 ) -> Result<(), Fault> {
-    let [day, identity] = key_values(&group.key);
     let several = leg.versions.len() > 1;
     for place in &leg.versions {
         let (held, about) = (&group.held[*place], &group.about[*place]);
         let version = &held.version;
-        let hash = Value::Blob(&version.version_hash);
         match (several, about.in_table) {
             (true, false) => insert_version(db, reading, held, about, leg.label)?,
             (true, true) if held.label != Some(leg.label) => {
                 let update =
                     "UPDATE version SET leg = ?4 WHERE key_day = ?1 AND identity = ?2 AND version_hash = ?3";
+                let [day, identity] = key_values(&group.key);
+                let hash = Value::Blob(&version.version_hash);
                 db.run(update, &[day, identity, hash, Value::Int(leg.label.into())])?;
             }
-            (false, true) => {
-                let delete = "DELETE FROM version WHERE key_day = ?1 AND identity = ?2 AND version_hash = ?3";
-                db.run(delete, &[day, identity, hash])?;
-            }
+            (false, true) => delete_version(db, &group.key, &version.version_hash)?,
             _ => {}
         }
-        let session = super::summaries::session(&version.leg.cdr);
-        let shown = leg.cdr.text.get(TextColumn::LinkedId).trim();
-        if !session.is_empty() && session != shown && version.leg.raw.layout.kind == RowKind::Leg {
-            let hide =
-                "INSERT INTO hidden_session (origin, linked_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-            db.run(hide, &[Value::Text(&reading.origin), Value::Text(session)])?;
-        }
+        hide_session(db, reading, version, leg.cdr.text.get(TextColumn::LinkedId))?;
+    }
+    Ok(())
+}
+
+/// Notes the session of a version whose row shows another.
+fn hide_session(
+    db: &mut Database<'_>,
+    reading: &Reading,
+    version: &Identified,
+    shown: &str,
+) -> Result<(), Fault> {
+    let session = super::summaries::session(&version.leg.cdr);
+    if !session.is_empty() && session != shown.trim() && version.leg.raw.layout.kind == RowKind::Leg {
+        let hide = "INSERT INTO hidden_session (origin, linked_id) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+        db.run(hide, &[Value::Text(&reading.origin), Value::Text(session)])?;
+    }
+    Ok(())
+}
+
+/// Notes the hidden sessions of a group as it stands.
+pub fn hide_sessions(db: &mut Database<'_>, reading: &Reading, key: Key) -> Result<(), Fault> {
+    let group = load(db, reading, key, None)?;
+    for held in &group.held {
+        let row = group.rows.iter().find(|row| Some(row.label) == held.label);
+        let shown = row.map_or("", |row| row.content.text(TextColumn::LinkedId));
+        hide_session(db, reading, &held.version, shown)?;
     }
     Ok(())
 }
@@ -531,7 +572,8 @@ fn link(
     inserted: &[(&PlannedLeg, i64)],
     mut relink: Relink,
 ) -> Result<(), Fault> {
-    let changed = !relink.names.is_empty();
+    let gathering = db.gathering().is_some();
+    let changed = gathering || !relink.names.is_empty();
     for (leg, id) in inserted {
         let links = dedup::links(group.held[leg.top].version.leg.raw.layout.card, &leg.cdr);
         let own = calls::own_name(&links, &group.key);
@@ -550,7 +592,10 @@ fn link(
             calls::join(db, &reading.origin, &joining)?;
         }
     }
-    if changed {
+    if let Some(gathered) = db.gathering() {
+        gathered.names.append(&mut relink.names);
+        gathered.links.append(&mut relink.links);
+    } else if changed {
         calls::rebuild(db, &reading.origin, relink.names, &relink.links)?;
     }
     Ok(())
@@ -570,6 +615,6 @@ pub fn records(
         tenant: None,
         source: String::new(),
     };
-    let group = load(db, &reading, key)?;
+    let group = load(db, &reading, key, None)?;
     Ok(group.held.into_iter().map(|held| (held.version.version_hash, held.version.leg.raw)).collect())
 }

@@ -78,17 +78,11 @@ pub fn store(
     let outcome = if insert_leg(db, reading, row, 0)? {
         changes.added += 1;
         Outcome::Stored
-    } else if is_known(db, row)? {
-        return Ok(Outcome::Duplicate);
-    } else if join_crowd(db, reading, row, changes)? {
-        Outcome::Stored
     } else {
-        let done = group::regroup(db, reading, row.key, &group::Step::Add(row))?;
-        *changes += done;
-        match done {
-            Changes { added: 1.., .. } => Outcome::Stored,
-            Changes { amended: true, .. } => Outcome::Amended,
-            _ => Outcome::Duplicate,
+        match settle(db, reading, row, changes)? {
+            // It was said before, with all that follows from it.
+            None => return Ok(Outcome::Duplicate),
+            Some(outcome) => outcome,
         }
     };
     match kind {
@@ -96,6 +90,28 @@ pub fn store(
         RowKind::Leg => *changes += summaries::give_way(db, reading, session)?,
     }
     Ok(outcome)
+}
+
+/// Stores a row whose group has a leg; `None` when this very version is known.
+pub fn settle(
+    db: &mut Database<'_>,
+    reading: &Reading,
+    row: &Identified,
+    changes: &mut Changes,
+) -> Result<Option<Outcome>, Fault> {
+    if is_known(db, row)? {
+        return Ok(None);
+    }
+    if join_crowd(db, reading, row, changes)? {
+        return Ok(Some(Outcome::Stored));
+    }
+    let done = group::regroup(db, reading, row.key, &group::Step::Add(row))?;
+    *changes += done;
+    Ok(Some(match done {
+        Changes { added: 1.., .. } => Outcome::Stored,
+        Changes { amended: true, .. } => Outcome::Amended,
+        _ => Outcome::Duplicate,
+    }))
 }
 
 /// Inserts the row as a leg of its own where its group is remembered as one in which that changes no other leg.
@@ -154,21 +170,27 @@ fn insert_leg(db: &mut Database<'_>, reading: &Reading, row: &Identified, leg: u
     Ok(true)
 }
 
-/// Whether this very version is stored: as leg 0 in nearly all cases, which is one seek.
-fn is_known(db: &mut Database<'_>, row: &Identified) -> Result<bool, Fault> {
+/// Whether this very version is the one of leg 0, as most that are known are: one seek.
+pub fn is_first(db: &mut Database<'_>, row: &Identified) -> Result<bool, Fault> {
     let key =
         [Value::Int(row.key.day.into()), Value::Blob(&row.key.identity), Value::Blob(&row.version_hash)];
     let first = "SELECT 1 FROM cdr WHERE key_day = ?1 AND identity = ?2 AND leg = 0 AND version_hash = ?3";
-    if db.one(first, &key, |_| ())?.is_some() {
+    Ok(db.one(first, &key, |_| ())?.is_some())
+}
+
+/// Whether this very version is stored.
+fn is_known(db: &mut Database<'_>, row: &Identified) -> Result<bool, Fault> {
+    if is_first(db, row)? {
         return Ok(true);
     }
+    let key = [Value::Int(row.key.day.into()), Value::Blob(&row.key.identity)];
     if let Some(group) = db.group(row.key) {
         return Ok(group.versions.contains(&row.version_hash));
     }
     let all = "SELECT version_hash FROM cdr WHERE key_day = ?1 AND identity = ?2
                UNION ALL
                SELECT version_hash FROM version WHERE key_day = ?1 AND identity = ?2";
-    let versions = db.all(all, &key[..2], |found| found.hash(0))?;
+    let versions = db.all(all, &key, |found| found.hash(0))?;
     let known = versions.contains(&row.version_hash);
     if versions.len() >= group::LARGE {
         let versions = versions.into_iter().collect();
@@ -191,13 +213,12 @@ pub struct Lineage<'r> {
 impl Lineage<'_> {
     /// Values of `delivery_id`, `document_id`, `row_number`, `byte_offset`, `byte_length`.
     pub fn values(&self) -> [Value<'_>; 5] {
-        let number = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
         [
             Value::Text(self.delivery),
             Value::Int(self.document),
-            number(self.position.row),
-            number(self.position.offset),
-            number(self.position.length),
+            Value::unsigned(self.position.row),
+            Value::unsigned(self.position.offset),
+            Value::unsigned(self.position.length),
         ]
     }
 }

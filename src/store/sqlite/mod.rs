@@ -4,6 +4,7 @@
 //! A row takes the fast path (`insert`) unless its group must be planned anew (`group`). Must be the only process that
 //! writes the file; the daemon's lock sees to that.
 
+mod batch;
 mod calls;
 mod checkpoint;
 mod columns;
@@ -12,18 +13,23 @@ mod documents;
 mod group;
 mod growing;
 mod insert;
+mod legs;
+mod lineage;
 pub mod query;
 mod raw;
 mod rederive;
+mod rejections;
+mod retry;
 mod stated;
 mod summaries;
+mod switch;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use super::{
-    Chunk, Commit, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened, OpenedGrowing,
-    OriginRow, OriginStart, Pending, StoreError,
+    Chunk, Commit, Committed, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened,
+    OpenedGrowing, OriginRow, OriginStart, Pending, Retry, StoreError, Switched,
 };
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::port::Derive;
@@ -37,10 +43,10 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use writer::{Answer, Command, Done, Work, Writer};
+use writer::{Answer, Command, Done, Turn, Work, Writer};
 
 /// Chunks on their way to the writer: enough to keep it busy, few enough to bound memory.
-const QUEUE: usize = 16;
+const QUEUE: usize = 8;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -103,7 +109,17 @@ impl Sqlite {
         durable: bool,
         step: impl FnOnce(&mut Database<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (sender, answer) = channel();
+        self.ask(Turn::Shares, durable, step).wait()
+    }
+
+    /// Has the writer do something.
+    fn ask<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        durable: bool,
+        step: impl FnOnce(&mut Database<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Pending<T> {
+        let (sender, answer) = sync_channel(1);
         let refused = sender.clone();
         let step = move |db: &mut Database<'_>| -> Done {
             let (result, value) = match step(db) {
@@ -122,9 +138,19 @@ impl Sqlite {
                 let _ = refused.send(Err(error));
             }
         });
-        let work = Work { step: Box::new(step), refuse, durable, rows: 1, document: 0 };
-        self.0.queue.send(Command::Work(work)).map_err(|_| StoreError::WriterGone)?;
-        answer.recv().unwrap_or(Err(StoreError::WriterGone))
+        self.hand_over(Work { step: Box::new(step), refuse, turn, durable, rows: 1, document: 0 }, answer)
+    }
+
+    fn hand_over<T>(&self, work: Work, answer: Receiver<Result<T, StoreError>>) -> Pending<T> {
+        let durable = work.durable;
+        // When the writer has ended the answer's other end is dropped with the work, which says so.
+        let _ = self.0.queue.send(Command::Work(work));
+        let queue = self.0.queue.clone();
+        Pending::new(answer, move || {
+            if durable {
+                let _ = queue.send(Command::Hurry);
+            }
+        })
     }
 }
 
@@ -152,13 +178,9 @@ impl Commit for Sqlite {
         self.call(true, move |db| documents::origin(db, &origin))
     }
 
-    fn start_delivery(
-        &self,
-        delivery: &DeliveryStart,
-        repeat_of: Option<DeliveryId>,
-    ) -> Result<bool, StoreError> {
+    fn start_delivery(&self, delivery: &DeliveryStart, repeat_of: Option<DeliveryId>) -> Pending<bool> {
         let delivery = delivery.clone();
-        self.call(false, move |db| documents::start_delivery(db, &delivery, repeat_of))
+        self.ask(Turn::Shares, false, move |db| documents::start_delivery(db, &delivery, repeat_of))
     }
 
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError> {
@@ -186,13 +208,13 @@ impl Commit for Sqlite {
     }
 
     fn commit(&self, chunk: Chunk) -> Pending {
-        let (sender, answer) = channel();
+        let (sender, answer) = sync_channel(1);
         let refused = sender.clone();
         let (rows, document) = (chunk.rows.len(), chunk.document);
         let step = move |db: &mut Database<'_>| -> Done {
             let (result, committed) = match writer::store_chunk(db, &chunk) {
                 Ok(committed) => (Ok(()), committed),
-                Err(fault) => (Err(fault), super::Committed::default()),
+                Err(fault) => (Err(fault), Committed::default()),
             };
             let answer: Answer = Box::new(move |outcome: Result<(), StoreError>| {
                 let _ = sender.send(outcome.map(|()| committed));
@@ -204,15 +226,13 @@ impl Commit for Sqlite {
                 let _ = refused.send(Err(error));
             }
         });
-        let work = Work { step: Box::new(step), refuse, durable: true, rows, document };
-        // When the writer has ended the answer's other end is dropped with the work, which says so.
-        let _ = self.0.queue.send(Command::Work(work));
-        Pending::new(answer)
+        let work = Work { step: Box::new(step), refuse, turn: Turn::Shares, durable: true, rows, document };
+        self.hand_over(work, answer)
     }
 
-    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Result<DeliverySummary, StoreError> {
+    fn finish_delivery(&self, id: DeliveryId, end: &DeliveryEnd) -> Pending<DeliverySummary> {
         let end = end.clone();
-        self.call(true, move |db| documents::finish_delivery(db, id, &end))
+        self.ask(Turn::Shares, true, move |db| documents::finish_delivery(db, id, &end))
     }
 
     fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError> {
@@ -223,6 +243,20 @@ impl Commit for Sqlite {
     fn rederive(&self, origin: &str, time_zone: &str) -> Result<u64, StoreError> {
         let (origin, time_zone) = (origin.to_owned(), time_zone.to_owned());
         self.call(true, move |db| rederive::rederive(db, &origin, &time_zone))
+    }
+
+    fn begin_switch(&self, withdrawn: &[DeliveryId]) -> Result<(), StoreError> {
+        let withdrawn = withdrawn.to_vec();
+        self.ask(Turn::Opens, true, move |db| switch::begin(db, &withdrawn)).wait()
+    }
+
+    fn end_switch(&self, keep: bool, rows: u32) -> Result<Switched, StoreError> {
+        let turn = if keep { Turn::Keeps } else { Turn::TakesBack };
+        self.ask(turn, true, move |db| switch::end(db, rows)).wait()
+    }
+
+    fn retry(&self, rows: Retry) -> Result<Committed, StoreError> {
+        self.call(true, move |db| retry::retry(db, &rows))
     }
 }
 
@@ -237,6 +271,8 @@ fn options(path: &Path, synchronous: SqliteSynchronous) -> SqliteConnectOptions 
         .busy_timeout(Duration::from_secs(10))
         // KiB; keys grow at their end, so that more does not help.
         .pragma("cache_size", "-16384")
+        // What a savepoint keeps of the pages that a step changes: a file for it costs more than the step.
+        .pragma("temp_store", "MEMORY")
         // Pages, 64 MiB: the writer's own checkpoint, should the other connection not keep up.
         .pragma("wal_autocheckpoint", "4096")
         .pragma("journal_size_limit", "67108864")

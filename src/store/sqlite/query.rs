@@ -1,11 +1,16 @@
 //! Reads the SQLite database on a connection of its own that cannot write, with `spool.db` beside it as `spool`.
 
+mod again;
+
+use super::{legs, lineage, rejections};
+use crate::dedup::Identified;
 use crate::record::delivery::DeliveryId;
+use crate::store::DeliveryStart;
 use crate::store::query::{
-    KnownLayout, LegWish, Overview, Query, QueryError, RejectedRow, See, StoredOrigin, Table, Value,
+    CardOf, DeliveryWish, KnownLayout, LegWish, Overview, Query, QueryError, ReadDocument, RejectedDocument,
+    RejectedRow, RejectedWish, RejectionWish, See, Statement, StoredLayout, StoredOrigin, Table, Twin, Value,
 };
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{
     AssertSqlSafe, Column as _, ConnectOptions as _, Executor as _, Row as _, SqlSafeStr as _,
@@ -25,15 +30,6 @@ pub struct SqliteQuery {
     handle: Handle,
 }
 
-const LEGS: &str = "SELECT id, started_at, answered_at, ended_at, started_local, utc_offset_min, time_precision, \
-    time_ambiguous, duration_s, talk_s, ring_s, direction, disposition, caller, caller_number, caller_name, callee, \
-    callee_number, callee_name, dialled_number, did, redirecting_number, answered_by, extension, user_name, location, \
-    trunk_in, trunk_out, queue, agent, account_code, channel, dst_channel, context, hangup_cause_q850, hangup_text, \
-    released_by, cost, currency, codec, recordings, extra, origin, tenant, source, system, format, call_group, \
-    call_head, unique_id, linked_id, sip_call_id, delivery_id, document_id, row_number, byte_offset, byte_length, \
-    versions, change_seq, stored_at \
-    FROM cdr WHERE started_at >= ?1 AND started_at < ?2 ORDER BY started_at DESC, id DESC LIMIT ?3";
-
 const DELIVERIES: &str = "SELECT id, received_at, source, account, origin, name, peer, bytes, state, rows_read, \
     stored, duplicate, amended, rejected, skipped, held FROM delivery";
 
@@ -44,7 +40,7 @@ const AT_THE_DOOR: &str = " UNION ALL SELECT r.id, r.received_at, r.source, r.ac
 
 const LATEST_FIRST: &str = " ORDER BY id DESC LIMIT ?1";
 
-const OPEN_REJECTIONS: &str = "FROM rejected r JOIN document d ON d.id = r.document_id \
+pub(super) const OPEN_REJECTIONS: &str = "FROM rejected r JOIN document d ON d.id = r.document_id \
     LEFT JOIN delivery l ON l.id = d.delivery_id WHERE r.resolved_at IS NULL AND d.state <> 'superseded'";
 
 impl SqliteQuery {
@@ -68,7 +64,7 @@ impl SqliteQuery {
         Ok(Self { connection: Mutex::new(connection), spool, handle })
     }
 
-    fn table(&self, sql: &str, params: &[Value]) -> Result<Table, QueryError> {
+    pub(super) fn table(&self, sql: &str, params: &[Value]) -> Result<Table, QueryError> {
         let mut table = Table::default();
         table.columns = self.run(sql, params, &mut |_, row| {
             table.rows.push(row);
@@ -77,11 +73,16 @@ impl SqliteQuery {
         Ok(table)
     }
 
-    fn number(&self, sql: &str) -> Result<i64, QueryError> {
+    pub(super) fn number(&self, sql: &str) -> Result<i64, QueryError> {
         Ok(self.table(sql, &[])?.rows.first().and_then(|row| row.first()).map_or(0, Value::integer))
     }
 
-    fn run(&self, sql: &str, params: &[Value], see: &mut See<'_>) -> Result<Vec<String>, QueryError> {
+    pub(super) fn run(
+        &self,
+        sql: &str,
+        params: &[Value],
+        see: &mut See<'_>,
+    ) -> Result<Vec<String>, QueryError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let read = async {
             let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await?;
@@ -115,10 +116,7 @@ impl Query for SqliteQuery {
     }
 
     fn legs(&self, wish: &LegWish) -> Result<Table, QueryError> {
-        // Text beyond every time that can be written.
-        let until = wish.until.map_or_else(|| "9".repeat(8), layout);
-        let since = wish.since.map_or_else(String::new, layout);
-        self.table(LEGS, &[Value::Text(since), Value::Text(until), Value::Integer(i64::from(wish.limit))])
+        legs::legs(self, wish)
     }
 
     fn deliveries(&self, limit: u32) -> Result<Table, QueryError> {
@@ -134,12 +132,8 @@ impl Query for SqliteQuery {
         self.table(&sql, &[])
     }
 
-    fn rejected(&self, limit: u32) -> Result<Table, QueryError> {
-        let sql = format!(
-            "SELECT r.id, d.delivery_id, l.name, l.source, d.path, d.format, r.row_number, r.byte_offset, r.byte_length, \
-             r.reason, r.field, r.message {OPEN_REJECTIONS} ORDER BY r.id DESC LIMIT ?1"
-        );
-        self.table(&sql, &[Value::Integer(i64::from(limit))])
+    fn rejected(&self, wish: &RejectedWish) -> Result<Table, QueryError> {
+        rejections::rejected(self, wish)
     }
 
     fn rejection(&self, id: i64) -> Result<Option<RejectedRow>, QueryError> {
@@ -181,6 +175,34 @@ impl Query for SqliteQuery {
         }))
     }
 
+    fn statements(&self, leg: i64, card: CardOf<'_>) -> Result<Vec<Statement>, QueryError> {
+        lineage::statements(self, leg, card)
+    }
+
+    fn twin(&self, record: &Identified) -> Result<Option<Twin>, QueryError> {
+        lineage::twin(self, record)
+    }
+
+    fn documents(&self, since: Timestamp, until: Timestamp) -> Result<Vec<ReadDocument>, QueryError> {
+        lineage::documents(self, since, until)
+    }
+
+    fn coverage(&self, at: Timestamp) -> Result<Table, QueryError> {
+        lineage::coverage(self, at)
+    }
+
+    fn ended_deliveries(&self, wish: &DeliveryWish) -> Result<Vec<DeliveryId>, QueryError> {
+        again::deliveries(self, wish)
+    }
+
+    fn read_again(&self, chosen: &[DeliveryId]) -> Result<Vec<DeliveryStart>, QueryError> {
+        again::read_again(self, chosen)
+    }
+
+    fn rejected_documents(&self, wish: &RejectionWish) -> Result<Vec<RejectedDocument>, QueryError> {
+        again::rejected_documents(self, wish)
+    }
+
     fn origins(&self) -> Result<Vec<StoredOrigin>, QueryError> {
         // A process that died in its first moments left a file without tables.
         if self.number("SELECT count(*) FROM sqlite_schema WHERE name = 'origin'")? == 0 {
@@ -209,7 +231,10 @@ impl Query for SqliteQuery {
                            WHERE state <> 'unfinished' \
                               OR NOT EXISTS (SELECT 1 FROM delivery d WHERE d.id = r.id AND d.state = 'growing')";
             let sources =
-                "SELECT source, health, message, since, updated_at FROM spool.source_state ORDER BY source";
+                "SELECT source, iif(silent_since IS NOT NULL AND health = 'ok', 'late', health) AS health,
+                        iif(silent_since IS NOT NULL AND message = '', 'no rows since ' || heard_at, message) AS message,
+                        iif(silent_since IS NOT NULL AND health = 'ok', silent_since, since) AS since, updated_at, heard_at
+                   FROM spool.source_state ORDER BY source";
             // By the few that wait: deliveries are many, and have no index on their state.
             let growing = "SELECT d.id, d.name, d.source, d.received_at, r.bytes, d.rows_read, d.stored, d.duplicate, \
                            d.amended, d.rejected, d.skipped, d.held \
@@ -238,6 +263,25 @@ impl Query for SqliteQuery {
 }
 
 impl SqliteQuery {
+    /// The layouts of stored rows; none in a database of a version that noted less.
+    pub fn stored_layouts(&self) -> Result<Vec<StoredLayout>, QueryError> {
+        if self.number("SELECT count(*) FROM pragma_table_info('layout') WHERE name = 'identity'")? == 0 {
+            return Ok(Vec::new());
+        }
+        let table = self.table("SELECT format, kind, dialect, headers, identity FROM layout", &[])?;
+        let read = |row: &Vec<Value>| {
+            Some(StoredLayout {
+                format: row[0].text().to_owned(),
+                kind: serde_json::from_str(row[1].text()).ok()?,
+                dialect: serde_json::from_str(row[2].text()).ok()?,
+                headers: serde_json::from_str(row[3].text()).ok()?,
+                identity: row[4].text().to_owned(),
+            })
+        };
+        // What cannot be read is said by whoever reads the rows.
+        Ok(table.rows.iter().filter_map(read).collect())
+    }
+
     /// The layouts of a format.
     fn layouts(&self, format: String) -> Result<Vec<KnownLayout>, QueryError> {
         let sql = "SELECT DISTINCT headers, dialect FROM layout WHERE format = ?1 LIMIT 100";
@@ -342,11 +386,6 @@ fn values(row: &SqliteRow) -> Result<Vec<Value>, sqlx::Error> {
             })
         })
         .collect()
-}
-
-/// A time in the layout of the tables.
-fn layout(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 
 fn words(error: &sqlx::Error) -> String {

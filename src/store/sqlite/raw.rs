@@ -64,6 +64,11 @@ impl<'v> Value<'v> {
         if text.is_empty() { Self::Null } else { Self::Text(text) }
     }
 
+    /// A count or a place; SQLite's integers are signed.
+    pub fn unsigned(number: u64) -> Self {
+        Self::Int(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+
     /// An integer or NULL.
     pub fn int_or_null(number: Option<i64>) -> Self {
         number.map_or(Self::Null, Self::Int)
@@ -104,7 +109,9 @@ impl<'c> Connection<'c> {
             )
         };
         match NonNull::new(statement) {
-            Some(statement) if code == ffi::SQLITE_OK => Ok(Statement { statement, on: self.clone() }),
+            Some(statement) if code == ffi::SQLITE_OK => {
+                Ok(Statement { raw: statement, on: self.clone(), clear: true })
+            }
             _ => Err(self.error(code)),
         }
     }
@@ -125,8 +132,10 @@ impl<'c> Connection<'c> {
 
 /// A prepared statement.
 pub struct Statement<'c> {
-    statement: NonNull<ffi::sqlite3_stmt>,
+    raw: NonNull<ffi::sqlite3_stmt>,
     on: Connection<'c>,
+    /// It is reset and nothing is bound.
+    clear: bool,
 }
 
 impl Statement<'_> {
@@ -140,8 +149,9 @@ impl Statement<'_> {
 
     /// Binds, and hands each row to `row` until it breaks.
     ///
-    /// Values are bound without a copy. That is sound because `bind` binds every parameter anew before the first step
-    /// of each call, and SQLite reads bound values only while stepping, which happens only here, within their borrow.
+    /// Values are bound without a copy. That is sound because `bind` binds every parameter anew, or leaves it cleared,
+    /// before the first step of each call, and SQLite reads bound values only while stepping, which happens only here,
+    /// within their borrow.
     pub fn each<E: From<SqlError>>(
         &mut self,
         values: &[Value<'_>],
@@ -150,9 +160,9 @@ impl Statement<'_> {
         self.bind(values)?;
         let outcome = loop {
             // SAFETY: the statement is valid until dropped and used by this thread alone; its bound values are alive.
-            match unsafe { ffi::sqlite3_step(self.statement.as_ptr()) } {
+            match unsafe { ffi::sqlite3_step(self.raw.as_ptr()) } {
                 ffi::SQLITE_DONE => break Ok(()),
-                ffi::SQLITE_ROW => match row(&Row { statement: self.statement, _of: &self.on }) {
+                ffi::SQLITE_ROW => match row(&Row { raw: self.raw, _of: &self.on }) {
                     Ok(ControlFlow::Continue(())) => {}
                     Ok(ControlFlow::Break(())) => break Ok(()),
                     Err(error) => break Err(error),
@@ -168,16 +178,20 @@ impl Statement<'_> {
     fn reset(&mut self) {
         // SAFETY: the statement is valid. The result repeats the error of the last step, which is already known.
         unsafe {
-            ffi::sqlite3_reset(self.statement.as_ptr());
-            ffi::sqlite3_clear_bindings(self.statement.as_ptr());
+            ffi::sqlite3_reset(self.raw.as_ptr());
+            ffi::sqlite3_clear_bindings(self.raw.as_ptr());
         }
+        self.clear = true;
     }
 
     fn bind(&mut self, values: &[Value<'_>]) -> Result<(), SqlError> {
         // A closure that panicked may have left the statement in the middle of its rows.
-        self.reset();
+        if !self.clear {
+            self.reset();
+        }
+        self.clear = false;
         // SAFETY: the statement is valid.
-        let wanted = unsafe { ffi::sqlite3_bind_parameter_count(self.statement.as_ptr()) };
+        let wanted = unsafe { ffi::sqlite3_bind_parameter_count(self.raw.as_ptr()) };
         if usize::try_from(wanted) != Ok(values.len()) {
             return Err(SqlError {
                 code: ffi::SQLITE_RANGE,
@@ -186,13 +200,14 @@ impl Statement<'_> {
             });
         }
         for (place, value) in (1..).zip(values) {
-            let statement = self.statement.as_ptr();
+            let statement = self.raw.as_ptr();
             // SAFETY: the statement is valid and not stepping (reset above); `place` is a parameter of it. Text and
             // blobs are bound as static: they outlive the steps of this call (see `each`), after which they are
             // cleared or, had `row` panicked, replaced before the next step. A slice's pointer is never null.
             let code = unsafe {
                 match *value {
-                    Value::Null => ffi::sqlite3_bind_null(statement, place),
+                    // A cleared parameter is NULL, and most columns of most rows are.
+                    Value::Null => ffi::SQLITE_OK,
                     Value::Int(number) => ffi::sqlite3_bind_int64(statement, place, number),
                     Value::Real(number) => ffi::sqlite3_bind_double(statement, place, number),
                     Value::Text(text) => ffi::sqlite3_bind_text(
@@ -228,21 +243,21 @@ impl Drop for Statement<'_> {
     fn drop(&mut self) {
         // SAFETY: the statement is valid, finalised once, and its connection is still open: `on` holds the lock.
         unsafe {
-            ffi::sqlite3_finalize(self.statement.as_ptr());
+            ffi::sqlite3_finalize(self.raw.as_ptr());
         }
     }
 }
 
 /// The row a statement stands on.
 pub struct Row<'r> {
-    statement: NonNull<ffi::sqlite3_stmt>,
+    raw: NonNull<ffi::sqlite3_stmt>,
     _of: &'r Connection<'r>,
 }
 
 impl Row<'_> {
     fn kind(&self, column: i32) -> c_int {
         // SAFETY: the statement stands on a row as long as `self` exists; a column out of range reads as NULL.
-        unsafe { ffi::sqlite3_column_type(self.statement.as_ptr(), column) }
+        unsafe { ffi::sqlite3_column_type(self.raw.as_ptr(), column) }
     }
 
     /// An integer; 0 when it is none.
@@ -251,7 +266,7 @@ impl Row<'_> {
             return 0;
         }
         // SAFETY: as in `kind`; reading an integer converts nothing.
-        unsafe { ffi::sqlite3_column_int64(self.statement.as_ptr(), column) }
+        unsafe { ffi::sqlite3_column_int64(self.raw.as_ptr(), column) }
     }
 
     /// An integer as an unsigned one; 0 when negative.
@@ -267,8 +282,8 @@ impl Row<'_> {
         // SAFETY: as in `kind`. The column is text in UTF-8 (the database's encoding), so that nothing is converted
         // and the bytes stay where they are until the next step, which needs `self` gone.
         let bytes = unsafe {
-            let start = ffi::sqlite3_column_text(self.statement.as_ptr(), column);
-            let length = ffi::sqlite3_column_bytes(self.statement.as_ptr(), column);
+            let start = ffi::sqlite3_column_text(self.raw.as_ptr(), column);
+            let length = ffi::sqlite3_column_bytes(self.raw.as_ptr(), column);
             slice(start, length)
         };
         std::str::from_utf8(bytes).unwrap_or_default()
@@ -282,8 +297,8 @@ impl Row<'_> {
         // SAFETY: as in `kind`. The column is a blob, so that nothing is converted and the bytes stay where they are
         // until the next step, which needs `self` gone.
         unsafe {
-            let start = ffi::sqlite3_column_blob(self.statement.as_ptr(), column);
-            let length = ffi::sqlite3_column_bytes(self.statement.as_ptr(), column);
+            let start = ffi::sqlite3_column_blob(self.raw.as_ptr(), column);
+            let length = ffi::sqlite3_column_bytes(self.raw.as_ptr(), column);
             slice(start.cast(), length)
         }
     }
@@ -294,7 +309,7 @@ impl Row<'_> {
             ffi::SQLITE_INTEGER => Value::Int(self.int(column)),
             // SAFETY: as in `kind`; reading a double converts nothing.
             ffi::SQLITE_FLOAT => {
-                Value::Real(unsafe { ffi::sqlite3_column_double(self.statement.as_ptr(), column) })
+                Value::Real(unsafe { ffi::sqlite3_column_double(self.raw.as_ptr(), column) })
             }
             ffi::SQLITE_TEXT => Value::Text(self.text(column)),
             ffi::SQLITE_BLOB => Value::Blob(self.blob(column)),

@@ -50,7 +50,7 @@ fn next_batch(db: &mut Database<'_>, origin: &str, after: Key) -> Result<Vec<(Ke
 
 /// Legs that merge or split because times are read anew are counted on the document of the group's first leg, so that
 /// added minus withdrawn stays the number of rows.
-fn balance(db: &mut Database<'_>, document: i64, done: Changes) -> Result<(), Fault> {
+pub fn balance(db: &mut Database<'_>, document: i64, done: Changes) -> Result<(), Fault> {
     if done.added == 0 && done.withdrawn == 0 {
         return Ok(());
     }

@@ -6,8 +6,9 @@
 //! only left to the row where the row's text is equal byte by byte.
 
 use super::columns::Content;
+use crate::record::card::Card;
 use crate::record::cdr::{Cdr, TextColumn};
-use crate::record::document::{Column, Layout};
+use crate::record::document::{Column, Dialect, Layout, RowKind};
 use crate::record::raw::{Position, RawRecord};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -37,6 +38,13 @@ impl Place {
         }
     }
 
+    fn member(&self) -> Option<&str> {
+        match self {
+            Self::Extra(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Reads [`Self::word`].
     pub fn from_word(word: &str) -> Self {
         if let Some(name) = word.strip_prefix("extra.") {
@@ -56,6 +64,32 @@ pub struct KnownLayout {
     pub layout: Arc<Layout>,
     /// Where rows give each of its columns back.
     pub places: Vec<Place>,
+    /// No two columns go to one member of `extra`.
+    distinct: bool,
+}
+
+impl KnownLayout {
+    /// A layout under its row id.
+    pub fn new(id: i64, layout: Arc<Layout>, places: Vec<Place>) -> Self {
+        let mut members: Vec<&str> = places.iter().filter_map(Place::member).collect();
+        members.sort_unstable();
+        let distinct = members.windows(2).all(|pair| pair[0] != pair[1]);
+        Self { id, layout, places, distinct }
+    }
+
+    /// Reads a row of table `layout`: kind, dialect, headers and places. The error says what is wrong.
+    pub fn read(id: i64, card: &'static Card, texts: [&str; 4]) -> Result<Self, String> {
+        let [kind, dialect, headers, words] = texts;
+        let damaged = |_| format!("row {id} of table layout cannot be read");
+        let kind: RowKind = serde_json::from_str(kind).map_err(damaged)?;
+        let dialect: Dialect = serde_json::from_str(dialect).map_err(damaged)?;
+        let headers: Vec<String> = serde_json::from_str(headers).map_err(damaged)?;
+        let words: Vec<String> = serde_json::from_str(words).map_err(damaged)?;
+        let layout = Layout::new(card, kind, headers, dialect)
+            .map_err(|error| format!("stored rows no longer fit their format: {error}"))?;
+        let places = words.iter().map(|word| Place::from_word(word)).collect();
+        Ok(Self::new(id, Arc::new(layout), places))
+    }
 }
 
 /// Where rows of a layout give its columns back, as formats are now.
@@ -77,14 +111,30 @@ pub struct Undecodable;
 
 /// Writes a record beside the row that shows it alone.
 pub fn encode_beside(layout: &KnownLayout, copy: u32, raw: &RawRecord, row: &Cdr, out: &mut Vec<u8>) {
-    let members = plain_members(row.text.get(TextColumn::Extra));
+    let extra = row.text.get(TextColumn::Extra);
+    // A row of one version has its members in the order of the columns: each is looked for where the last one ended.
+    let (mut rest, mut in_order) = (extra.strip_prefix('{').unwrap_or_default(), layout.distinct);
+    let mut members = None;
     encode(layout, copy, raw, out, |column, value| match layout.places.get(column) {
         Some(Place::Column(home)) => row.text.get(*home) == value,
         Some(Place::Extra(name)) => {
+            if in_order && let Some(behind) = plain_member(rest, name, value) {
+                rest = behind;
+                return true;
+            }
+            in_order = false;
+            let members = members.get_or_insert_with(|| plain_members(extra));
             members.iter().rev().find(|(member, _)| member == name).is_some_and(|(_, held)| *held == value)
         }
         _ => false,
     });
+}
+
+/// What follows this very member; `None` where the text goes on otherwise. A value with an escape is written otherwise.
+fn plain_member<'e>(text: &'e str, name: &str, value: &str) -> Option<&'e str> {
+    let text = text.strip_prefix('"')?.strip_prefix(name)?.strip_prefix("\":\"")?;
+    let text = text.strip_prefix(value)?.strip_prefix('"')?;
+    text.strip_prefix(',').or_else(|| text.strip_prefix('}'))
 }
 
 /// Writes a record whole.
@@ -97,7 +147,7 @@ fn encode(
     copy: u32,
     raw: &RawRecord,
     out: &mut Vec<u8>,
-    held: impl Fn(usize, &str) -> bool,
+    mut held: impl FnMut(usize, &str) -> bool,
 ) {
     out.clear();
     put_varint(out, u64::try_from(layout.id).unwrap_or(0));

@@ -74,6 +74,36 @@ pub fn note(db: &mut Database<'_>, origin: &str, session: &str, row: &Identified
     Ok(())
 }
 
+/// Forgets what is noted of statements that were withdrawn.
+pub fn forget_withdrawn(db: &mut Database<'_>, reading: &Reading) -> Result<(), Fault> {
+    let origin = [Value::Text(&reading.origin)];
+    db.run(
+        "DELETE FROM summary WHERE origin = ?1 AND NOT EXISTS
+            (SELECT 1 FROM cdr_version held WHERE held.key_day = summary.key_day
+                AND held.identity = summary.identity AND held.version_hash = summary.version_hash)",
+        &origin,
+    )?;
+    db.summaries_changed();
+    // No session tells by whom it is hidden: nearly always there is none, else all are found anew.
+    if db.run("DELETE FROM hidden_session WHERE origin = ?1", &origin)? == 0 {
+        return Ok(());
+    }
+    let mut after = Key { day: i32::MIN, identity: [0; 16] };
+    loop {
+        let keys = db.all(
+            "SELECT DISTINCT key_day, identity FROM version
+              WHERE (key_day, identity) > (?1, ?2) AND origin = ?3 ORDER BY key_day, identity LIMIT 1000",
+            &[Value::Int(after.day.into()), Value::Blob(&after.identity), Value::Text(&reading.origin)],
+            |row| Key { day: i32::try_from(row.int(0)).unwrap_or(0), identity: row.hash(1) },
+        )?;
+        let Some(last) = keys.last() else { return Ok(()) };
+        after = *last;
+        for key in keys {
+            group::hide_sessions(db, reading, key)?;
+        }
+    }
+}
+
 /// Drops the summaries of a session, because a leg of it is stored.
 pub fn give_way(db: &mut Database<'_>, reading: &Reading, session: &str) -> Result<Changes, Fault> {
     let mut changes = Changes::default();

@@ -1,7 +1,10 @@
 //! The SQLite store against the oracle, and what is its own: fences, savepoints, shared transactions.
 
+mod questions;
 mod routes;
+mod switches;
 
+use super::query::SqliteQuery;
 use super::{Sqlite, group};
 use crate::dedup::oracle::Outcome;
 use crate::dedup::{Identified, Key};
@@ -10,7 +13,10 @@ use crate::record::outcome::{Reason, Rejection, Skip};
 use crate::record::port::Derive;
 use crate::record::raw::Position;
 use crate::record::raw::RawRecord;
-use crate::store::conformance::{ComparableRow, Document, Subject, Toy, compare, documents};
+use crate::store::conformance::{
+    ComparableRow, Document, Reading, Subject, Toy, compare, compare_replays, documents, replays,
+};
+use crate::store::query::Query as _;
 use crate::store::{
     Chunk, ChunkRow, Commit, Committed, DeliveryEnd, DeliveryStart, DeliveryState, DocumentEnd,
     DocumentStart, Opened, OriginStart, Repeat, StoreError,
@@ -26,6 +32,7 @@ struct Bench<D = Toy> {
     store: Sqlite,
     derive: Arc<D>,
     deliveries: u128,
+    committed: Vec<DeliveryId>,
     folder: tempfile::TempDir,
     runtime: Runtime,
 }
@@ -53,7 +60,7 @@ impl<D: Derive + 'static> Bench<D> {
         );
         let store = store.expect("a new database opens");
         store.origin(&origin_named("pbx")).expect("a new origin");
-        Self { store, derive, deliveries: 0, folder, runtime }
+        Self { store, derive, deliveries: 0, committed: Vec::new(), folder, runtime }
     }
 
     fn reopen(&mut self) {
@@ -77,13 +84,15 @@ impl<D: Derive + 'static> Bench<D> {
             content_hash: None,
             bytes: 1,
             received_at: jiff::Timestamp::UNIX_EPOCH,
+            pinned_format: None,
+            time_zone: None,
         };
-        self.store.start_delivery(&start, None)?;
+        self.store.start_delivery(&start, None).wait()?;
         Ok(id)
     }
 
     fn document(&self, delivery: DeliveryId, claim: &str) -> Result<Opened, StoreError> {
-        self.repeated(delivery, claim, None)
+        self.document_in(delivery, claim, None, None)
     }
 
     fn repeated(
@@ -92,15 +101,48 @@ impl<D: Derive + 'static> Bench<D> {
         claim: &str,
         repeat: Option<Repeat>,
     ) -> Result<Opened, StoreError> {
+        self.document_in(delivery, claim, None, repeat)
+    }
+
+    fn document_in(
+        &self,
+        delivery: DeliveryId,
+        claim: &str,
+        format: Option<&str>,
+        repeat: Option<Repeat>,
+    ) -> Result<Opened, StoreError> {
         self.store.open_document(&DocumentStart {
             delivery,
             number: 1,
             path: String::new(),
-            format: None,
+            format: format.map(str::to_owned),
             dialect: None,
             claim: claim.to_owned(),
             repeat,
         })
+    }
+
+    /// Reads a document of a delivery, one chunk a row; gives each row's outcome.
+    fn read(&self, delivery: DeliveryId, document: Vec<Identified>) -> Vec<Outcome> {
+        let format = document.first().map(|row| row.leg.raw.layout.card.id);
+        let opened = self.document_in(delivery, "me", format, None).expect("a document");
+        let last = document.len();
+        let pending: Vec<_> = (1..)
+            .zip(document)
+            .map(|(row, leg)| self.store.commit(chunk(opened.document, row, vec![leg], row == last as u64)))
+            .collect();
+        let outcomes =
+            pending.into_iter().map(|pending| outcome(&pending.wait().expect("the chunk commits"))).collect();
+        let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
+        let summary = self.store.finish_delivery(delivery, &end).wait().expect("a delivery");
+        assert!(summary.counts.adds_up() && summary.counts.rows_read == last as u64);
+        outcomes
+    }
+
+    fn query(&self) -> SqliteQuery {
+        let path = self.folder.path().join("cdr.db");
+        let none = self.folder.path().join("spool.db");
+        SqliteQuery::open(&path, &none, self.runtime.handle().clone()).expect("the database is there")
     }
 
     /// Values of a query as text, for looking at tables.
@@ -138,13 +180,22 @@ fn chunk(document: i64, from_row: u64, rows: Vec<Identified>, end: bool) -> Chun
 impl<D: Derive + 'static> Subject for Bench<D> {
     fn commit(&mut self, source: &str, document: Vec<Identified>) -> Vec<Outcome> {
         let delivery = self.delivery(source).expect("a delivery");
-        let opened = self.document(delivery, "me").expect("a document");
-        let last = document.len();
-        let pending: Vec<_> = (1..)
-            .zip(document)
-            .map(|(row, leg)| self.store.commit(chunk(opened.document, row, vec![leg], row == last as u64)))
-            .collect();
-        pending.into_iter().map(|pending| outcome(&pending.wait().expect("the chunk commits"))).collect()
+        self.committed.push(delivery);
+        self.read(delivery, document)
+    }
+
+    fn replay(&mut self, chosen: &[usize], read: &mut Reading<'_>) -> Vec<(usize, Vec<Outcome>)> {
+        let chosen: Vec<DeliveryId> = chosen.iter().map(|place| self.committed[*place]).collect();
+        let again: Vec<DeliveryId> =
+            self.query().read_again(&chosen).expect("all have ended").iter().map(|start| start.id).collect();
+        self.store.begin_switch(&again).expect("a switch");
+        let mut outcomes = Vec::new();
+        for delivery in again {
+            let place = self.committed.iter().position(|id| *id == delivery).expect("it was committed");
+            outcomes.push((place, self.read(delivery, read(place))));
+        }
+        self.store.end_switch(true, 0).expect("it is kept");
+        outcomes
     }
 
     fn rederive(&mut self) -> u64 {
@@ -246,6 +297,16 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::dedup::tests::cases(64), ..ProptestConfig::default() })]
+    #[test]
+    fn replays_end_as_if_the_final_readings_were_the_only_ones(documents in documents(), replays in replays()) {
+        let mut bench = Bench::new();
+        let derive = bench.derive.clone();
+        compare_replays(&mut bench, &derive, &documents, &replays);
+    }
+}
+
 /// Rows of distinct calls: source number `n`, nothing else in common but the time.
 fn calls(bench: &Bench, numbers: std::ops::Range<u8>) -> Vec<Identified> {
     let rows: Vec<[u8; 10]> = numbers.map(|n| [n, 1, 0, n + 2, n + 1, 1, 1, 3, n + 1, 0]).collect();
@@ -303,12 +364,12 @@ fn a_document_is_repeated_only_if_the_earlier_one_ended_well_here() -> Result<()
     let second = bench.repeated(later, "me", repeat)?;
     assert!(!second.done, "the earlier delivery has not ended");
     let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
-    assert_eq!(bench.store.finish_delivery(earlier, &end)?.state, DeliveryState::Done);
+    assert_eq!(bench.store.finish_delivery(earlier, &end).wait()?.state, DeliveryState::Done);
     let opened = bench.repeated(later, "me", repeat)?;
     assert_eq!(opened, Opened { done: true, ..second });
     let late = bench.store.commit(chunk(second.document, 1, calls(&bench, 2..3), true)).wait();
     assert_eq!(late, Err(StoreError::FenceLost), "it takes no rows");
-    let summary = bench.store.finish_delivery(later, &end)?;
+    let summary = bench.store.finish_delivery(later, &end).wait()?;
     assert_eq!((summary.state, summary.counts.rows_read), (DeliveryState::Repeated, 0));
 
     let begun = bench.delivery("folder")?;
@@ -343,6 +404,42 @@ fn a_chunk_at_fault_is_taken_back_alone() -> Result<(), StoreError> {
     assert!(broken(&trapped));
     let documents = bench.look("SELECT next_row, stored FROM document ORDER BY id", 2);
     assert_eq!(documents, [["4", "3"], ["1", "0"]]);
+    let shared = bench.look("SELECT count(*), count(DISTINCT stored_at) FROM cdr", 2);
+    assert_eq!(shared, [["3", "1"]], "one transaction");
+    Ok(())
+}
+
+#[test]
+fn a_delivery_may_be_ended_before_its_last_chunk_is_answered_but_not_before_it_is_sent()
+-> Result<(), StoreError> {
+    let mut bench = Bench::new();
+    let delivery = bench.delivery("folder")?;
+    let document = bench.document(delivery, "me")?.document;
+    let end = DeliveryEnd { state: None, content_hash: None, bytes: 1 };
+    let early = bench.store.finish_delivery(delivery, &end).wait();
+    assert_eq!(early.map(|summary| summary.state), Err(StoreError::FenceLost));
+    let chunk = bench.store.commit(chunk(document, 1, calls(&bench, 0..2), true));
+    let ended = bench.store.finish_delivery(delivery, &end);
+    assert_eq!(chunk.wait()?.counts.stored, 2);
+    assert_eq!(ended.wait()?.counts.stored, 2);
+    Ok(())
+}
+
+#[test]
+fn work_that_nobody_waits_for_shares_a_transaction_with_what_follows() -> Result<(), StoreError> {
+    let mut bench = Bench::new();
+    let mut documents = Vec::new();
+    for _ in 0..3 {
+        let delivery = bench.delivery("folder")?;
+        documents.push(bench.document(delivery, "me")?.document);
+    }
+    let mut chunks = hold(&bench, |store| {
+        let chunk = |(document, call)| store.commit(chunk(document, 1, calls(&bench, call..call + 1), true));
+        documents.into_iter().zip(0..).map(chunk).collect::<Vec<_>>()
+    });
+    // Only the last one is waited for.
+    let last = chunks.pop().expect("three were sent");
+    assert_eq!(last.wait()?.counts.stored, 1);
     let shared = bench.look("SELECT count(*), count(DISTINCT stored_at) FROM cdr", 2);
     assert_eq!(shared, [["3", "1"]], "one transaction");
     Ok(())
@@ -411,7 +508,7 @@ fn a_new_run_supersedes_the_old_and_counts_alone() -> Result<(), StoreError> {
     assert_eq!(late, Err(StoreError::FenceLost));
     bench.store.commit(chunk(new.document, 1, calls(&bench, 0..3), true)).wait()?;
     let end = DeliveryEnd { state: None, content_hash: None, bytes: 7 };
-    let summary = bench.store.finish_delivery(delivery, &end)?;
+    let summary = bench.store.finish_delivery(delivery, &end).wait()?;
     assert_eq!((summary.counts.rows_read, summary.counts.stored, summary.counts.duplicate), (3, 1, 2));
     assert_eq!(summary.state, DeliveryState::Done);
     assert_eq!(bench.document(delivery, "me")?.document, new.document);
@@ -440,7 +537,7 @@ fn every_row_ends_in_one_outcome_and_a_document_may_be_rejected_whole() -> Resul
     assert!(counts.adds_up());
     assert_eq!((counts.rows_read, counts.stored, counts.skipped, counts.rejected), (3, 1, 1, 1));
     let end = DeliveryEnd { state: None, content_hash: Some([7; 32]), bytes: 7 };
-    assert_eq!(bench.store.finish_delivery(delivery, &end)?.state, DeliveryState::DoneWithRejects);
+    assert_eq!(bench.store.finish_delivery(delivery, &end).wait()?.state, DeliveryState::DoneWithRejects);
 
     let delivery = bench.delivery("folder")?;
     let document = bench.document(delivery, "me")?.document;
@@ -448,7 +545,7 @@ fn every_row_ends_in_one_outcome_and_a_document_may_be_rejected_whole() -> Resul
     whole.rows.push(rejection(0));
     whole.end = Some(DocumentEnd { rejected: true, content_hash: None });
     assert_eq!(bench.store.commit(whole).wait()?.counts.rows_read, 0);
-    let summary = bench.store.finish_delivery(delivery, &end)?;
+    let summary = bench.store.finish_delivery(delivery, &end).wait()?;
     assert_eq!((summary.state, summary.rejected_documents), (DeliveryState::Rejected, 1));
     assert!(bench.document(delivery, "me")?.done);
     let kept = bench.look("SELECT row_number, length(verbatim), reason FROM rejected ORDER BY id", 3);

@@ -3,11 +3,12 @@
 //! Must answer only after the commit (work that says so may be answered before: see [`Work::durable`]), and must answer
 //! everything that shared a transaction when it fails.
 
+use super::batch::Batch;
 use super::checkpoint::Checkpointer;
 use super::database::{Database, Fault};
 use super::documents::{self, Tally};
 use super::growing;
-use super::insert::{self, Outcome};
+use super::insert::Outcome;
 use crate::crash_point;
 use crate::store::{Chunk, ChunkRow, Committed, StoreError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Rows after which a transaction commits although more work waits: the write-ahead log stays small.
 const MOST_ROWS: usize = 50_000;
 
-/// How long work of one document may wait for the rows of another.
+/// How long a transaction that nobody waits for stays open for more work.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Rows from which on the planner is told about the table, so that it can skip-scan the day-led indexes.
@@ -37,6 +38,8 @@ pub struct Work {
     pub step: Box<dyn FnOnce(&mut Database<'_>) -> Done + Send>,
     /// Answers instead of the step when the step cannot even be begun.
     pub refuse: Answer,
+    /// Whether it begins or ends a switch.
+    pub turn: Turn,
     /// The answer waits for the commit. What later work in the same log depends on need not: if its commit fails, the
     /// later work finds no document and is refused by the fence.
     pub durable: bool,
@@ -46,10 +49,25 @@ pub struct Work {
     pub document: i64,
 }
 
+/// How work stands to the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It shares one with whatever waits; inside a switch with the switch.
+    Shares,
+    /// It begins a switch: one transaction until the switch ends, however long that takes.
+    Opens,
+    /// It ends the switch and commits.
+    Keeps,
+    /// It ends the switch and takes everything back.
+    TakesBack,
+}
+
 /// A message to the writer.
 pub enum Command {
     /// Work.
     Work(Work),
+    /// Somebody waits for what was done so far.
+    Hurry,
     /// Finish what waits and end.
     Close,
 }
@@ -62,8 +80,12 @@ pub struct Writer<'c> {
     waiting: Vec<Answer>,
     begun: Option<Instant>,
     rows: usize,
+    /// Whose work the transaction holds.
     document: i64,
+    /// It holds work of others too.
     mixed: bool,
+    /// A switch is under way: nothing commits until it ends.
+    switch: bool,
     analyzed: bool,
     optimized: Instant,
 }
@@ -82,6 +104,7 @@ impl<'c> Writer<'c> {
             rows: 0,
             document: 0,
             mixed: false,
+            switch: false,
             analyzed,
             optimized: Instant::now(),
         })
@@ -92,11 +115,16 @@ impl<'c> Writer<'c> {
         while let Some(command) = self.take(queue) {
             match command {
                 Command::Work(work) => self.perform(work),
+                Command::Hurry if self.switch => {}
+                Command::Hurry => self.commit(),
                 Command::Close => break,
             }
-            if self.rows >= MOST_ROWS || (self.mixed && self.overdue()) {
+            if !self.switch && self.rows >= MOST_ROWS {
                 self.commit();
             }
+        }
+        if self.switch {
+            self.abort(&StoreError::SwitchLost);
         }
         self.commit();
         if let Err(error) = self.db.run("PRAGMA optimize", &[]) {
@@ -113,10 +141,10 @@ impl<'c> Writer<'c> {
                 Err(TryRecvError::Disconnected) => return None,
                 Err(TryRecvError::Empty) => {}
             }
-            // Nobody waits for what was done so far: more is likely to follow at once, and to share the flush.
+            // While nobody waits for what was done so far, more is likely to follow at once, and to share the flush.
             let patience = match self.begun {
-                Some(begun) if self.waiting.is_empty() => PATIENCE.saturating_sub(begun.elapsed()),
-                Some(_) => Duration::ZERO,
+                _ if self.switch => OPTIMIZE_EVERY,
+                Some(begun) => PATIENCE.saturating_sub(begun.elapsed()),
                 None => OPTIMIZE_EVERY,
             };
             if patience > Duration::ZERO {
@@ -126,16 +154,24 @@ impl<'c> Writer<'c> {
                     Err(RecvTimeoutError::Timeout) => {}
                 }
             }
-            self.commit();
-            self.maintain();
+            if !self.switch {
+                self.commit();
+                self.maintain();
+            }
         }
     }
 
-    fn overdue(&self) -> bool {
-        self.begun.is_some_and(|begun| begun.elapsed() >= PATIENCE)
-    }
-
     fn perform(&mut self, work: Work) {
+        let turn = work.turn;
+        let ends = matches!(turn, Turn::Keeps | Turn::TakesBack);
+        if turn == Turn::Opens && !self.switch {
+            self.commit();
+        } else if turn == Turn::Opens || ((self.switch || ends) && self.db.switch().is_none()) {
+            // What came before was taken back; what belongs to it must not be stored alone.
+            self.switch &= !ends;
+            (work.refuse)(Err(StoreError::SwitchLost));
+            return;
+        }
         if self.begun.is_none() {
             if let Err(fault) = self.db.begin() {
                 let error = fault.for_caller(&self.path);
@@ -147,25 +183,43 @@ impl<'c> Writer<'c> {
             self.document = work.document;
         }
         self.mixed |= self.document != work.document;
+        // A savepoint copies each page that the step changes. Where all is of one document there is nobody to protect:
+        // it fails as a whole and is read again from its last commit.
+        let alone = !self.mixed && self.document != 0;
         let (rows, durable) = (work.rows, work.durable);
-        let (result, answer) = match self.db.step() {
+        let begun = if alone { Ok(()) } else { self.db.step() };
+        let (result, answer) = match begun {
             Ok(()) => (work.step)(&mut self.db),
             Err(fault) => (Err(fault), work.refuse),
         };
-        match result.and_then(|()| self.db.keep()) {
+        match result.and_then(|()| if alone { Ok(()) } else { self.db.keep() }) {
             Ok(()) => {
                 self.rows += rows;
-                if durable { self.waiting.push(answer) } else { answer(Ok(())) }
+                self.switch = turn == Turn::Opens || (self.switch && !ends);
+                if turn == Turn::TakesBack {
+                    answer(self.db.roll_back(false).map_err(|fault| fault.for_caller(&self.path)));
+                    self.settle(&Ok(()));
+                } else if durable && !self.switch {
+                    self.waiting.push(answer);
+                } else {
+                    answer(Ok(()));
+                }
+                if turn == Turn::Keeps {
+                    self.commit();
+                }
             }
-            Err(fault) => self.take_back(&fault, answer),
+            Err(fault) => {
+                self.switch &= !ends;
+                self.take_back(&fault, answer, alone);
+            }
         }
     }
 
     /// Takes a failed step back: alone if it alone is at fault, else with the whole transaction.
-    fn take_back(&mut self, fault: &Fault, answer: Answer) {
+    fn take_back(&mut self, fault: &Fault, answer: Answer, alone: bool) {
         let error = fault.for_caller(&self.path);
-        let transient = matches!(error, StoreError::Transient { .. });
-        if transient || self.db.connection().autocommit() || self.db.roll_back(true).is_err() {
+        let whole = alone || matches!(error, StoreError::Transient { .. }) || self.db.switch().is_some();
+        if whole || self.db.connection().autocommit() || self.db.roll_back(true).is_err() {
             self.abort(&error);
         }
         answer(Err(error));
@@ -230,34 +284,26 @@ pub fn store_chunk(db: &mut Database<'_>, chunk: &Chunk) -> Result<Committed, Fa
     }
     let reading = documents::reading(db, chunk.document)?;
     let mut tally = Tally::default();
+    let mut batch = Batch::new(&reading);
     for (place, row) in chunk.rows.iter().enumerate() {
         if place == chunk.rows.len() / 2 {
             crash_point::reached("commit-inside");
         }
-        let counts = &mut tally.counts;
         match row {
             ChunkRow::Leg(row) => {
-                match insert::store(db, &reading, row, &mut tally.changes)? {
-                    Outcome::Stored => counts.stored += 1,
-                    Outcome::Duplicate => counts.duplicate += 1,
-                    Outcome::Amended => counts.amended += 1,
-                    Outcome::Skipped => counts.skipped += 1,
-                }
-                counts.rows_read += 1;
+                batch.add(db, row, &mut tally)?;
                 tally.span(row.leg.cdr.started_at);
             }
-            ChunkRow::Skipped(_) => {
-                counts.skipped += 1;
-                counts.rows_read += 1;
-            }
+            ChunkRow::Skipped(_) => tally.note(Outcome::Skipped),
             ChunkRow::Rejected(rejection) => {
                 documents::reject(db, chunk.document, rejection)?;
                 let row = u64::from(rejection.position.row > 0);
-                counts.rejected += row;
-                counts.rows_read += row;
+                tally.counts.rejected += row;
+                tally.counts.rows_read += row;
             }
         }
     }
+    batch.flush(db, &mut tally)?;
     documents::count(db, chunk.document, &tally, chunk.end.as_ref())?;
     Ok(Committed {
         counts: tally.counts,

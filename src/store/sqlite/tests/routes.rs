@@ -5,7 +5,7 @@ use super::Bench;
 use crate::daemon::zone_named;
 use crate::dedup::oracle::{Oracle, Outcome};
 use crate::dedup::{Identified, Identifier};
-use crate::formats::{self, Head, Row};
+use crate::formats::{Formats, Head, Row};
 use crate::normalise::Engine;
 use crate::record::card::Card;
 use crate::record::cdr::Leg;
@@ -41,7 +41,7 @@ impl Corrected {
                 country: Some("DE".to_owned()),
             };
             let zones = HashMap::from([("utc".to_owned(), TimeZone::UTC)]);
-            Engine::new(vec![origin], zones, zone_named, formats::card)
+            Engine::new(vec![origin], zones, zone_named, Formats::built_in().cards().collect())
         };
         Self {
             wrong: engine("Australia/Lord_Howe"),
@@ -64,7 +64,7 @@ impl Derive for Corrected {
     }
 
     fn card(&self, format: &str) -> Option<&'static Card> {
-        formats::card(format)
+        self.right.card(format)
     }
 }
 
@@ -262,7 +262,7 @@ fn written(route: usize, rows: &[Truth]) -> (String, &'static str) {
 /// Reads a document as the pipeline does; only rows that a format takes for calls.
 fn read(text: &str, source: &str, derive: &dyn Derive) -> Vec<Identified> {
     let head = Head { bytes: text.as_bytes(), complete: true, name: "a" };
-    let recognised = formats::recognise(&head, None).chosen;
+    let recognised = Formats::built_in().recognise(&head, None).chosen;
     let (format, claim) = recognised.unwrap_or_else(|rejection| panic!("{}\n{text}", rejection.message));
     let mut rows = format.open(&claim.dialect, Box::new(Cursor::new(text.as_bytes())));
     let mut identifier = Identifier::new("pbx", None);
@@ -354,6 +354,60 @@ proptest! {
         let mut after = bench.table();
         after.sort();
         prop_assert_eq!(is, after);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: crate::dedup::tests::cases(32), ..ProptestConfig::default() })]
+
+    /// Documents that were read by another route and in another zone than they should have been.
+    #[test]
+    fn replays_and_a_corrected_zone_end_in_one_table(
+        truths in truths(),
+        documents in prop::collection::vec(
+            (0..ROUTES, 0..ROUTES, prop::collection::vec(any::<prop::sample::Index>(), 1..6)), 1..6),
+        chosen in prop::collection::vec(any::<prop::sample::Index>(), 1..4),
+        zone_first in any::<bool>(),
+    ) {
+        // Each route has its source, which may have a zone of its own.
+        let documents: Vec<[(String, &str); 2]> = documents
+            .iter()
+            .map(|(wrong, right, rows)| {
+                let rows: Vec<Truth> = rows.iter().map(|row| *row.get(&truths)).collect();
+                let right = if (*wrong >= 10) == (*right >= 10) { *right } else { *wrong };
+                [written(*wrong, &rows), written(right, &rows)]
+            })
+            .collect();
+        let derive = Arc::new(Corrected::new());
+        let mut bench = Bench::with(Arc::clone(&derive));
+        for [(text, source), _] in &documents {
+            let rows = read(text, source, &*derive);
+            bench.commit(source, rows);
+        }
+        derive.done.store(true, Ordering::Relaxed);
+        if zone_first {
+            bench.rederive();
+        }
+        let chosen: Vec<usize> = chosen.iter().map(|index| index.index(documents.len())).collect();
+        let right = Corrected::right();
+        let outcomes = bench.replay(&chosen, &mut |place| {
+            let (text, source) = &documents[place][1];
+            read(text, source, &right)
+        });
+        bench.rederive();
+        let again: BTreeSet<usize> = outcomes.into_iter().map(|(place, _)| place).collect();
+        let mut oracle = Oracle::new();
+        for (place, [wrong, corrected]) in documents.iter().enumerate().rev() {
+            let (text, source) = if again.contains(&place) { corrected } else { wrong };
+            for row in read(text, source, &right) {
+                oracle.store("pbx", source, row);
+            }
+        }
+        oracle.check();
+        let mut is = bench.table();
+        is.sort();
+        prop_assert_eq!(is, table(&oracle));
+        prop_assert_eq!(usize::try_from(bench.balance()).ok(), Some(oracle.rows().len()));
     }
 }
 

@@ -1,0 +1,78 @@
+//! HTTP, for programs that watch: `/api/health` and `/metrics`, on this host alone. Reads what intake knows, so that it
+//! answers while the database is down.
+//!
+//! Must never change anything, and never name a person, a telephone number or a file.
+
+mod health;
+mod metrics;
+
+use crate::intake::{Intake, IntakeError};
+use crate::record::outcome::SourceTally;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use jiff::Timestamp;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+
+/// What answers are made of.
+pub struct Watched {
+    /// The door.
+    pub intake: Intake,
+    /// The configured sources.
+    pub sources: Vec<String>,
+    /// What came of each source's deliveries since the start.
+    pub tallies: Box<dyn Fn() -> Vec<SourceTally> + Send + Sync>,
+}
+
+/// Why nobody can ask.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} for health and metrics: {cause}; free the port, or set listen in [http]")]
+pub struct ApiError {
+    address: SocketAddr,
+    cause: std::io::Error,
+}
+
+/// Listens and answers until the runtime ends. Gives the address, which tells the port where 0 was asked for.
+pub fn start(address: SocketAddr, watched: Watched, runtime: &Handle) -> Result<SocketAddr, ApiError> {
+    let failed = |cause| ApiError { address, cause };
+    let listener = runtime.block_on(TcpListener::bind(address)).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let watched = Arc::new(watched);
+    let router = Router::new()
+        .route(
+            "/api/health",
+            get({
+                let watched = watched.clone();
+                move || answer(watched, health::answer)
+            }),
+        )
+        .route("/metrics", get(move || answer(watched, metrics::answer)));
+    runtime.spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "nobody can ask for health and metrics any more; collecting goes on");
+        }
+    });
+    Ok(bound)
+}
+
+/// Intake blocks, hence a thread of its own for each question.
+async fn answer(
+    watched: Arc<Watched>,
+    make: fn(&Watched, Timestamp) -> Result<Response, IntakeError>,
+) -> Response {
+    let answered = tokio::task::spawn_blocking(move || make(&watched, Timestamp::now())).await;
+    match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => failed(&error.to_string()),
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+fn failed(message: &str) -> Response {
+    let text = serde_json::json!({"status": "red", "message": message}).to_string();
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::CONTENT_TYPE, "application/json")], text).into_response()
+}

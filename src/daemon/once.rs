@@ -1,0 +1,96 @@
+//! `run --once`: every source is looked at once, what came and what waited is stored, and the process ends. For timers
+//! and for hosts that are not always on.
+
+use super::{DaemonError, Signals, Works, build, folder_of, runtime};
+use crate::config::Config;
+use crate::formats::Formats;
+use crate::intake::SourceHealth;
+use crate::pipeline::{PipelineError, Worked};
+use crate::record::outcome::{Actor, SourceTally};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Passing failures in a row after which the rest is left for the next time; the daemon would go on for ever.
+const PATIENCE: u32 = 5;
+/// Rest after one.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How a look at everything ended.
+#[derive(Debug, Default)]
+pub struct Once {
+    /// What came of each source's deliveries.
+    pub sources: Vec<SourceTally>,
+    /// Sources that could not be looked at, and deliveries that could not be stored, in words.
+    pub failures: Vec<String>,
+    /// Deliveries that wait for the next time.
+    pub waiting: usize,
+}
+
+impl Once {
+    /// Whether a document or a row was rejected.
+    pub fn rejected(&self) -> bool {
+        let ended = |tally: &SourceTally, state| tally.ended.get(state).is_some_and(|count| *count > 0);
+        self.sources.iter().any(|tally| {
+            tally.counts.rejected > 0 || ended(tally, "rejected") || ended(tally, "done_with_rejects")
+        })
+    }
+}
+
+/// Looks at every source once and stores what came.
+pub fn run_once(config: &Config, formats: &Formats) -> Result<Once, DaemonError> {
+    let runtime = Arc::new(runtime()?);
+    let signals = Signals::listen(&runtime)?;
+    let works = build(config, formats, runtime.clone())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = stop.clone();
+    runtime.spawn(async move {
+        // No thread is watched: there is none that must run for ever.
+        signals.stop(&[]).await;
+        told.store(true, Ordering::Relaxed);
+    });
+    let mut once = Once::default();
+    // Side by side: each may wait for files to come to rest.
+    let looks: Vec<_> = (config.sources.iter())
+        .map(|source| {
+            let (mut folder, stop) = (folder_of(config, source, formats, &works.intake), stop.clone());
+            (source, std::thread::spawn(move || folder.take_once(&stop)))
+        })
+        .collect();
+    for (source, look) in looks {
+        match look.join() {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => once.failures.push(format!("source {}: {error}", source.name)),
+            Err(_) => once.failures.push(format!("source {}: it ended unexpectedly", source.name)),
+        }
+    }
+    drain(&works, &stop, &mut once);
+    once.sources = works.pipeline.progress().sources();
+    once.waiting = works.intake.backlog()?.len();
+    for source in &config.sources {
+        let _ = works.intake.set_source_state(&source.name, SourceHealth::Off, "cdrd is stopped");
+    }
+    works.store.close();
+    Ok(once)
+}
+
+/// Stores what waits. What fails goes on waiting.
+fn drain(works: &Works, stop: &AtomicBool, once: &mut Once) {
+    let mut failures = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match works.pipeline.work(stop) {
+            Ok(None) | Err(PipelineError::Stopping) => return,
+            Ok(Some(Worked { outcome: Ok(_), .. })) => failures = 0,
+            Ok(Some(Worked { outcome: Err(error), .. })) => once.failures.push(error.to_string()),
+            Err(error) if failures < PATIENCE && error.actor() == Actor::Transient => {
+                failures += 1;
+                tracing::warn!("{error}");
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => {
+                once.failures.push(error.to_string());
+                return;
+            }
+        }
+    }
+}
