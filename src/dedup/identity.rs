@@ -44,6 +44,11 @@ impl Identifier {
         Self { origin_key: origin_key.to_owned(), copies: Ordinals::new(scratch), counted: None }
     }
 
+    /// Counts on from what a stream had at its beginning. Fails only with the temporary file.
+    pub fn seed(&mut self, seen: impl IntoIterator<Item = ([u8; 16], u32)>) -> std::io::Result<()> {
+        seen.into_iter().try_for_each(|(row, count)| self.copies.add(row, count).map(|_| ()))
+    }
+
     /// For a stream that is read on: rows were seen this often before. Fails only with the temporary file.
     pub fn going_on(
         origin_key: &str,
@@ -51,9 +56,7 @@ impl Identifier {
         seen: impl IntoIterator<Item = ([u8; 16], u32)>,
     ) -> std::io::Result<Self> {
         let mut identifier = Self { counted: Some(HashMap::new()), ..Self::new(origin_key, scratch) };
-        for (row, count) in seen {
-            identifier.copies.add(row, count)?;
-        }
+        identifier.seed(seen)?;
         Ok(identifier)
     }
 

@@ -50,6 +50,7 @@ pub(super) fn read(
         restart: !began.recorded,
         plain: !archive,
         chunks: RefCell::default(),
+        before: Vec::new(),
         stop,
     };
     let copy = Copy::new(&context)?;

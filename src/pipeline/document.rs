@@ -50,6 +50,8 @@ pub(super) struct Context<'p> {
     pub plain: bool,
     /// Answers to the last chunks of documents that were read: their commit is waited for once, for all.
     pub chunks: RefCell<Vec<Pending>>,
+    /// Counts of equal rows at the beginning of a stream that is read again.
+    pub before: Vec<([u8; 16], u32)>,
     pub stop: &'p AtomicBool,
 }
 
@@ -246,7 +248,10 @@ struct Committer<'c, 'p> {
 impl<'c, 'p> Committer<'c, 'p> {
     fn new(context: &'c Context<'p>, opened: Opened) -> Result<Self, PipelineError> {
         let scratch = ScratchFolder(context.pipeline.parts.scratch.clone());
-        let identifier = Identifier::new(origin_key(context)?, Some(Box::new(scratch)));
+        let mut identifier = Identifier::new(origin_key(context)?, Some(Box::new(scratch)));
+        identifier
+            .seed(context.before.iter().copied())
+            .map_err(|cause| PipelineError::Scratch { delivery: context.spooled.id.to_string(), cause })?;
         Ok(Self::with(context, opened, identifier))
     }
 

@@ -41,6 +41,9 @@ pub trait Commit: Send + Sync {
     ) -> Result<Option<OpenedGrowing>, StoreError>;
     /// How often rows that no id tells apart were seen in the last two days of the stream that a document belongs to.
     fn copies(&self, document: i64) -> Result<Vec<([u8; 16], u32)>, StoreError>;
+    /// How often they had been seen when a delivery that grew began, so that reading it again counts the same. None of
+    /// any other delivery.
+    fn copies_before(&self, delivery: DeliveryId) -> Result<Vec<([u8; 16], u32)>, StoreError>;
     /// Begins a new run of a document from row 1 (its file changed after it was claimed).
     fn restart_document(&self, document: i64, claim: &str) -> Result<Opened, StoreError>;
     /// Hands a chunk to the writer. Chunks of several documents may share a transaction; the answer comes after its

@@ -34,8 +34,16 @@ pub(in crate::pipeline) fn read(
     stop: &AtomicBool,
 ) -> Result<(Option<BodyRead>, u64), PipelineError> {
     let (spooled, began) = (&claimed.spooled, pipeline.parts.intake.first_look(claimed)?);
-    let context =
-        Context { pipeline, spooled, began, restart: false, plain: true, chunks: RefCell::default(), stop };
+    let context = Context {
+        pipeline,
+        spooled,
+        began,
+        restart: false,
+        plain: true,
+        chunks: RefCell::default(),
+        before: Vec::new(),
+        stop,
+    };
     let failed = |cause| body_failed(&context, cause);
     let SpooledBody::File { path, .. } = &spooled.body else {
         return Err(failed(std::io::Error::other("a body that grows is a file")));

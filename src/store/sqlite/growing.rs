@@ -42,6 +42,16 @@ pub fn copies(db: &mut Database<'_>, document: i64) -> Result<Vec<([u8; 16], u32
     )
 }
 
+/// How often rows that no id tells apart had been seen when a delivery that grew began.
+pub fn copies_before(db: &mut Database<'_>, delivery: DeliveryId) -> Result<Vec<([u8; 16], u32)>, Fault> {
+    db.all(
+        "SELECT copies.row, copies.before FROM document JOIN copies ON copies.document_id = document.id
+          WHERE document.delivery_id = ?1 AND copies.before > 0",
+        &[Value::Text(&delivery.to_string())],
+        |row| (row.hash(0), u32::try_from(row.int(1)).unwrap_or(u32::MAX)),
+    )
+}
+
 fn find(db: &mut Database<'_>, delivery: DeliveryId) -> Result<Option<Found>, Fault> {
     let find = "SELECT id, run, next_row, state, format, dialect, resume_offset FROM document
                  WHERE delivery_id = ?1 AND number = 1 ORDER BY run DESC LIMIT 1";

@@ -198,6 +198,10 @@ impl Commit for Sqlite {
         self.call(false, move |db| growing::open(db, delivery, &claim, continues))
     }
 
+    fn copies_before(&self, delivery: DeliveryId) -> Result<Vec<([u8; 16], u32)>, StoreError> {
+        self.call(false, move |db| growing::copies_before(db, delivery))
+    }
+
     fn copies(&self, document: i64) -> Result<Vec<([u8; 16], u32)>, StoreError> {
         self.call(false, move |db| growing::copies(db, document))
     }

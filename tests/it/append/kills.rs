@@ -17,7 +17,6 @@ const POINTS: &[&str] = &[
     "commit-after",
     "grow-stored",
     "grow-ended",
-    "original-sealed",
     "documents-done",
     "delivery-finished",
     "retire-linked",
