@@ -73,6 +73,9 @@ impl Intake {
 
     /// Ends deliveries that share their flushes.
     pub fn retire_all(&self, ended: Vec<(DeliveryId, Retirement)>) -> Result<(), IntakeError> {
+        if ended.is_empty() {
+            return Ok(());
+        }
         let mut endings = Vec::with_capacity(ended.len());
         let mut folders = BTreeSet::new();
         let mut rows = self.find_receipts(ended.iter().map(|(id, _)| *id))?;

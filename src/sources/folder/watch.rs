@@ -12,10 +12,16 @@ use std::time::{Duration, Instant};
 /// Paths remembered between two looks. Beyond it they are forgotten, and files settle instead.
 const REMEMBERED: usize = 100_000;
 
+/// A file that was created is looked at after this time unless it is completed before: a look at its first byte would
+/// only make the look at its last byte wait.
+const CREATED: Duration = Duration::from_millis(250);
+
 /// What happened since the last look.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     ring: bool,
+    /// When to look although nothing rings.
+    due: Option<Instant>,
     /// Whether the last thing that happened to a file completed it.
     pub files: HashMap<PathBuf, bool>,
     /// Events were lost: what is known about completed files is void.
@@ -45,14 +51,22 @@ impl Bell {
         self.rung.notify_all();
     }
 
-    /// Waits for the bell, at most this long. Whether it rang.
+    /// Waits for the bell, or for what was created to be due, at most this long. Whether a look is wanted.
     pub fn wait(&self, most: Duration) -> bool {
-        let heard = self.lock();
-        let (heard, _) = self
-            .rung
-            .wait_timeout_while(heard, most, |heard| !heard.ring)
-            .unwrap_or_else(PoisonError::into_inner);
-        heard.ring
+        let until = Instant::now() + most;
+        let mut heard = self.lock();
+        loop {
+            let now = Instant::now();
+            if heard.ring || heard.due.is_some_and(|due| due <= now) {
+                return true;
+            }
+            let next = heard.due.map_or(until, |due| due.min(until));
+            let left = next.saturating_duration_since(now);
+            if left.is_zero() {
+                return false;
+            }
+            heard = self.rung.wait_timeout(heard, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Takes what happened.
@@ -86,7 +100,7 @@ impl Bell {
             }
         };
         heard.ring |= ring;
-        if ring {
+        if ring || heard.due.is_some() {
             drop(heard);
             self.rung.notify_all();
         }
@@ -104,7 +118,10 @@ fn note_event(heard: &mut Heard, event: Event, root: &Path, claim_folder: &Path)
         // A new folder may hold files that no event will ever name.
         EventKind::Create(CreateKind::Folder) | EventKind::Any | EventKind::Other => return true,
         // A hard link is created complete, without a close: the walk must begin to watch it settle.
-        EventKind::Create(_) => (false, true),
+        EventKind::Create(_) => {
+            heard.due.get_or_insert_with(|| Instant::now() + CREATED);
+            (false, false)
+        }
         EventKind::Modify(_) => (false, false),
         EventKind::Remove(_) => return event.paths.iter().any(|path| path == root),
     };
