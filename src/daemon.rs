@@ -7,7 +7,7 @@ mod silence;
 pub use locks::{LockError, Locks};
 pub use once::{Once, run_once};
 
-use crate::config::{Config, FormatConfig, OriginConfig, SourceConfig, SourceKind, ZoneWish};
+use crate::config::{Config, FolderConfig, FormatConfig, OriginConfig, SourceConfig, SourceKind, ZoneWish};
 use crate::formats::Formats;
 use crate::intake::{Intake, IntakeError, Recovered, Share, SourceHealth};
 use crate::normalise::{Engine, Wish};
@@ -16,6 +16,7 @@ use crate::record::delivery::DeliveryId;
 use crate::record::document::Layout;
 use crate::record::origin::Origin;
 use crate::record::port::Derive;
+use crate::sources::folder::append::{self, Follower};
 use crate::sources::folder::{self, Folder};
 use crate::store::query::{Query as _, QueryError, StoredLayout, StoredOrigin};
 use crate::store::sqlite::Sqlite;
@@ -345,11 +346,17 @@ pub fn run(config: &Config, formats: &Formats) -> Result<(), DaemonError> {
     // Held for the life of the threads: a closed channel is a source's sign to go.
     let mut wakers = Vec::new();
     for source in &config.sources {
-        let folder = folder_of(config, source, formats, &works.intake);
         let (waker, wake) = std::sync::mpsc::channel();
         wakers.push(waker);
-        let stop = stop.clone();
+        let (stop, intake) = (stop.clone(), works.intake.clone());
         let name = format!("source {}", source.name);
+        let SourceKind::Folder(kind) = &source.kind;
+        if !kind.append.is_empty() {
+            let follower = Follower::new(followed(config, source, kind, formats), intake);
+            threads.push((name.clone(), spawn(&name, move || follower.run(stop, wake))?));
+            continue;
+        }
+        let folder = folder_of(config, source, formats, &works.intake);
         threads.push((name.clone(), spawn(&name, move || folder.run(stop, wake))?));
     }
     let Works { intake, store, pipeline, _locks, _runtime, .. } = works;
@@ -411,6 +418,24 @@ pub fn run(config: &Config, formats: &Formats) -> Result<(), DaemonError> {
     match ended {
         Some(thread) => Err(DaemonError::ThreadEnded(thread)),
         None => Ok(()),
+    }
+}
+
+fn followed(
+    config: &Config,
+    source: &SourceConfig,
+    folder: &FolderConfig,
+    formats: &Formats,
+) -> append::Config {
+    append::Config {
+        name: source.name.clone(),
+        origin: source.origin.clone(),
+        path: folder.path.clone(),
+        files: folder.append.clone(),
+        settle: folder.settle,
+        rescan: folder.rescan,
+        pinned_format: source.pinned_format.clone(),
+        reading: config.reading(source, &formats.versions()),
     }
 }
 

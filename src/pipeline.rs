@@ -62,6 +62,8 @@ pub struct Pipeline {
     clocks: Mutex<HashMap<String, String>>,
     /// What was said aloud about clocks: sources that disagree with each other must not take turns for ever.
     told: Mutex<HashSet<(String, String)>>,
+    /// Counters of the deliveries that grow, so that a new line does not cost reading them all.
+    streams: Mutex<HashMap<DeliveryId, document::Kept>>,
 }
 
 /// Why a delivery was left for later or for ever.
@@ -109,6 +111,17 @@ pub enum PipelineError {
         /// Origin.
         origin: String,
     },
+    /// The program no longer has the format of a delivery that is read on.
+    #[error(
+        "delivery {delivery} was begun as {format}, which this version no longer reads; start a version that does until \
+         its file is rotated"
+    )]
+    FormatGone {
+        /// Delivery.
+        delivery: String,
+        /// Format.
+        format: String,
+    },
     /// The bytes are nowhere.
     #[error(
         "the original of delivery {delivery} ({name}) is gone, so that it cannot be read again; put it back below originals/, or choose other deliveries; nothing was changed"
@@ -133,7 +146,7 @@ impl PipelineError {
             Self::Body { .. } | Self::Scratch { .. } | Self::StillWritten { .. } | Self::Stopping => {
                 Actor::Transient
             }
-            Self::OriginGone { .. } | Self::OriginalGone { .. } => Actor::Broken,
+            Self::OriginGone { .. } | Self::OriginalGone { .. } | Self::FormatGone { .. } => Actor::Broken,
         }
     }
 
@@ -142,7 +155,10 @@ impl PipelineError {
         match self {
             Self::Intake(error) => error.is_of_one(),
             Self::Body { cause, .. } => !is_full(cause),
-            Self::StillWritten { .. } | Self::OriginGone { .. } | Self::OriginalGone { .. } => true,
+            Self::StillWritten { .. }
+            | Self::OriginGone { .. }
+            | Self::OriginalGone { .. }
+            | Self::FormatGone { .. } => true,
             Self::Store(_) | Self::Scratch { .. } | Self::Stopping => false,
         }
     }
@@ -193,6 +209,7 @@ impl Pipeline {
             progress: Arc::new(Progress::default()),
             clocks: Mutex::default(),
             told: Mutex::default(),
+            streams: Mutex::default(),
         }
     }
 
@@ -209,6 +226,15 @@ impl Pipeline {
     fn told_first(&self, source: &str, fault: &str) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.insert((source.to_owned(), fault.to_owned()))
+    }
+
+    /// Takes the counters of a delivery that grows, if they are known.
+    fn take_stream(&self, id: DeliveryId) -> Option<document::Kept> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&id)
+    }
+
+    fn keep_stream(&self, id: DeliveryId, stream: document::Kept) {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).insert(id, stream);
     }
 
     /// Works on one share until told to stop. Transient failures are tried again with a growing pause; a broken store is

@@ -44,6 +44,7 @@ pub(super) fn spooled(loaded: &Loaded, start: DeliveryStart) -> Spooled {
         (pinned, reading)
     };
     Spooled {
+        growth: None,
         id: start.id,
         origin: start.origin,
         source: start.source,

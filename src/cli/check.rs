@@ -128,6 +128,9 @@ fn inbox(source: &SourceConfig, folder: &FolderConfig, findings: &mut Findings<'
     let shown = folder.path.display();
     let name = &source.name;
     let place = format!("{}: source.path", source.place);
+    if !folder.append.is_empty() {
+        return followed(source, folder, findings);
+    }
     match (writable(&folder.path), folder.keep) {
         (Found::Writable, _) | (Found::ReadOnly, true) => findings.good(&format!("source {name}: folder {shown}")),
         (Found::Creatable, _) => {
@@ -148,6 +151,49 @@ fn inbox(source: &SourceConfig, folder: &FolderConfig, findings: &mut Findings<'
              source is stopped"
         )),
     }
+}
+
+/// Files that are followed are only read.
+fn followed(
+    source: &SourceConfig,
+    folder: &FolderConfig,
+    findings: &mut Findings<'_>,
+) -> std::io::Result<()> {
+    let (shown, name) = (folder.path.display(), &source.name);
+    match writable(&folder.path) {
+        Found::Writable | Found::ReadOnly => {}
+        Found::NotAFolder => {
+            return findings
+                .wrong(&format!("{}: source.path: {shown} is no folder; name the folder", source.place));
+        }
+        Found::Unreadable | Found::Creatable | Found::Missing => {
+            return findings.warning(&format!(
+                "{}: source.path: {shown} does not exist or this user may not read it; name the folder into which the PBX \
+                 writes, and make it readable for the user that runs cdrd; until then this source is stopped",
+                source.place
+            ));
+        }
+    }
+    for file in &folder.append {
+        let path = folder.path.join(file);
+        let place = format!("{}: source.files", source.place);
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if !found.is_file() => findings.wrong(&format!(
+                "{place}: {} is a link or no file; name the file itself and its folder",
+                path.display()
+            ))?,
+            Ok(_) if access(&path, Access::READ_OK).is_err() => findings.warning(&format!(
+                "{place}: this user may not read {}; make it readable for the user that runs cdrd, also after rotation",
+                path.display()
+            ))?,
+            Ok(_) => findings.good(&format!("source {name}: follows {}", path.display()))?,
+            Err(_) => findings.warning(&format!(
+                "{place}: {} is not there; it is followed when it comes, if the name is right",
+                path.display()
+            ))?,
+        }
+    }
+    Ok(())
 }
 
 /// An origin that has rows and lost its stanza: its next rows would belong to nobody.

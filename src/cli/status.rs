@@ -57,6 +57,8 @@ fn as_json(loaded: &Loaded, daemon: Option<u32>, stored: Stored) -> serde_json::
         })
         .collect();
     let first = |table: &Table| table.rows.first().map(|row| json_object(&table.columns, row));
+    let growing: Vec<_> =
+        overview.growing.rows.iter().map(|row| json_object(&overview.growing.columns, row)).collect();
     let sources: Vec<_> =
         overview.sources.rows.iter().map(|row| json_object(&overview.sources.columns, row)).collect();
     json!({
@@ -67,6 +69,7 @@ fn as_json(loaded: &Loaded, daemon: Option<u32>, stored: Stored) -> serde_json::
         "legs": overview.legs,
         "rejected_open": overview.rejected_open,
         "waiting": first(&overview.waiting),
+        "growing": growing,
         "last_delivery": first(&overview.last_delivery),
         "last_24_h": first(&overview.recent),
         "sources": sources,
@@ -98,6 +101,9 @@ fn as_lines(
     );
     fact("database", &database)?;
     fact("waiting", &waiting(&overview.waiting))?;
+    for row in &overview.growing.rows {
+        fact("growing", &growing(&overview.growing, row))?;
+    }
     fact("last", &last_delivery(&overview.last_delivery))?;
     fact("24 hours", &sums(&overview.recent))?;
     match overview.rejected_open {
@@ -149,6 +155,19 @@ fn waiting(table: &Table) -> String {
             format!("deliveries {count} ({unfinished} of them unfinished), {bytes}, the oldest from {oldest}")
         }
     }
+}
+
+/// A file that is followed: what it came to since it was begun.
+fn growing(table: &Table, row: &[Value]) -> String {
+    let text = |column| cell(table.value(row, column));
+    format!(
+        "{} from {} since {}, {}, rows {}",
+        text("name"),
+        text("source"),
+        second(&text("received_at")),
+        size(table.value(row, "bytes").integer()),
+        counts(table, row)
+    )
 }
 
 fn last_delivery(table: &Table) -> String {

@@ -86,6 +86,8 @@ pub(super) const TENANT: &str = "tenant";
 pub(super) const FORMERLY: &str = "formerly";
 pub(super) const KIND: &str = "kind";
 pub(super) const PATH: &str = "path";
+pub(super) const MODE: &str = "mode";
+pub(super) const FILES: &str = "files";
 pub(super) const KEEP: &str = "keep";
 pub(super) const RECURSIVE: &str = "recursive";
 pub(super) const MARKER: &str = "marker";
@@ -141,6 +143,8 @@ pub const KEYS: &[Key] = &[
     // Absent, the only origin serves.
     key(Table::Source, ORIGIN, None),
     key(Table::Source, PATH, None),
+    key(Table::Source, MODE, Some("\"whole\"")),
+    key(Table::Source, FILES, Some("[\"Master.csv\"]")),
     key(Table::Source, KEEP, Some("false")),
     key(Table::Source, RECURSIVE, Some("true")),
     key(Table::Source, MARKER, None),
@@ -183,6 +187,9 @@ pub const FORMAT_TABLES: &[&str] = &[COLUMNS, CONSTANTS, DISPOSITIONS, DIRECTION
 
 /// The kinds of sources that this version knows.
 pub const SOURCE_KINDS: &[&str] = &["folder"];
+
+/// How a folder's files are read.
+pub const FOLDER_MODES: &[&str] = &["whole", "append"];
 
 /// What may stand in a table.
 pub fn names(table: Table) -> Vec<&'static str> {

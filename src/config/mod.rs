@@ -142,6 +142,8 @@ pub struct FolderConfig {
     pub settle: Duration,
     /// How often the whole folder is walked even if nothing was heard of it.
     pub rescan: Duration,
+    /// Names of the files that are followed while they grow; none where whole files are taken.
+    pub append: Vec<String>,
 }
 
 /// What a configuration is checked against besides itself.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 const SETTLE: Duration = Duration::from_secs(5);
 const RESCAN: Duration = Duration::from_mins(1);
+const FOLLOWED: &str = "Master.csv";
 
 /// All sources that are right.
 pub fn read_all(
@@ -119,15 +120,68 @@ fn folder(stanza: &mut Stanza<'_, '_>, base: &Path) -> Option<FolderConfig> {
             text.value
         )));
     }
+    let append = append(stanza);
     let folder = FolderConfig {
         path: path.unwrap_or_default(),
         keep: stanza.flag(keys::KEEP, false),
-        recursive: stanza.flag(keys::RECURSIVE, true),
+        recursive: stanza.flag(keys::RECURSIVE, true) && append.is_empty(),
         marker: marker.map(|text| text.value),
         settle: stanza.duration(keys::SETTLE, SETTLE),
         rescan: stanza.duration(keys::RESCAN, RESCAN),
+        append,
     };
     (!folder.path.as_os_str().is_empty()).then_some(folder)
+}
+
+/// The files that are followed; none where whole files are taken.
+fn append(stanza: &mut Stanza<'_, '_>) -> Vec<String> {
+    let mode = stanza.text(keys::MODE);
+    if let Some(mode) = mode.as_ref().filter(|mode| !keys::FOLDER_MODES.contains(&mode.value.as_str())) {
+        let known = keys::FOLDER_MODES.join("\" and \"");
+        stanza
+            .faults
+            .push(mode.fault(format!("{:?} is no mode of a folder; there are \"{known}\"", mode.value)));
+        return Vec::new();
+    }
+    let follows = mode.is_some_and(|mode| mode.value == "append");
+    let files = stanza.texts(keys::FILES);
+    if !follows {
+        // The default may stand there as it does in the shipped file.
+        let stated = files.filter(|files| !matches!(files.as_slice(), [only] if only.value == FOLLOWED));
+        if let Some(first) = stated.as_ref().and_then(|files| files.first()) {
+            let message =
+                "only says which files mode = \"append\" follows; add that line or take this one away";
+            stanza.faults.push(first.fault(message.to_owned()));
+        }
+        return Vec::new();
+    }
+    for key in [keys::KEEP, keys::RECURSIVE, keys::MARKER] {
+        if stanza.has(key) {
+            let message =
+                "does not apply to mode = \"append\", which leaves files where they are; take the line away";
+            stanza.lack(key, message.to_owned());
+        }
+    }
+    if !stanza.has(keys::FILES) {
+        return vec![FOLLOWED.to_owned()];
+    }
+    let files = files.unwrap_or_default();
+    let is_name = |name: &String| {
+        !name.is_empty()
+            && name.trim() == name
+            && !name.contains(['/', '*', '?', '\0'])
+            && name != "."
+            && name != ".."
+    };
+    if let Some(name) = files.iter().find(|name| !is_name(&name.value)) {
+        let message = format!(
+            "{:?} is no name of a file; write the names of files in the folder, without wildcards: rotated ones are found by \
+             themselves",
+            name.value
+        );
+        stanza.faults.push(name.fault(message));
+    }
+    files.into_iter().map(|name| name.value).collect()
 }
 
 /// Folders that would take each other's files, or the daemon's own.
@@ -154,7 +208,10 @@ pub fn check_together(config: &Config, faults: &mut Vec<Fault>) {
         }
         for other in &config.sources[..number] {
             let SourceKind::Folder(earlier) = &other.kind;
-            if folder.reaches(&earlier.path) || earlier.reaches(&folder.path) {
+            let apart = !folder.append.is_empty()
+                && !earlier.append.is_empty()
+                && folder.append.iter().all(|name| !earlier.append.contains(name));
+            if (folder.reaches(&earlier.path) || earlier.reaches(&folder.path)) && !apart {
                 wrong(format!(
                     "sources {:?} and {:?} would take each other's files; give them folders outside each other, or \
                      the outer one recursive = false",

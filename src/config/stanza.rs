@@ -314,8 +314,8 @@ impl<'a, 'f> Stanza<'a, 'f> {
             DeValue::Array(_) => "a list",
             DeValue::Table(_) => "a table",
         };
-        let written =
-            if example.starts_with('[') { example.to_owned() } else { format!("{key} = {example}") };
+        let header = example.starts_with('[') && !example.contains('"');
+        let written = if header { example.to_owned() } else { format!("{key} = {example}") };
         let fault = self.spot(key, value, ()).fault(format!("must be {wanted}, not {is}; write {written}"));
         self.faults.push(fault);
     }

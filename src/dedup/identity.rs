@@ -6,6 +6,7 @@ use super::ordinals::Ordinals;
 use crate::record::card::Match;
 use crate::record::cdr::Leg;
 use crate::record::port::Scratch;
+use std::collections::HashMap;
 
 /// The key of a group of legs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,12 +34,35 @@ pub struct Identified {
 pub struct Identifier {
     origin_key: String,
     copies: Ordinals,
+    /// Counts since they were last taken, where they must outlive this process.
+    counted: Option<HashMap<[u8; 16], u32>>,
 }
 
 impl Identifier {
     /// For a document of the origin with this key. Without `scratch` memory grows with the rows that no id tells apart.
     pub fn new(origin_key: &str, scratch: Option<Box<dyn Scratch>>) -> Self {
-        Self { origin_key: origin_key.to_owned(), copies: Ordinals::new(scratch) }
+        Self { origin_key: origin_key.to_owned(), copies: Ordinals::new(scratch), counted: None }
+    }
+
+    /// Counts on from what a stream had at its beginning. Fails only with the temporary file.
+    pub fn seed(&mut self, seen: impl IntoIterator<Item = ([u8; 16], u32)>) -> std::io::Result<()> {
+        seen.into_iter().try_for_each(|(row, count)| self.copies.add(row, count).map(|_| ()))
+    }
+
+    /// For a stream that is read on: rows were seen this often before. Fails only with the temporary file.
+    pub fn going_on(
+        origin_key: &str,
+        scratch: Option<Box<dyn Scratch>>,
+        seen: impl IntoIterator<Item = ([u8; 16], u32)>,
+    ) -> std::io::Result<Self> {
+        let mut identifier = Self { counted: Some(HashMap::new()), ..Self::new(origin_key, scratch) };
+        identifier.seed(seen)?;
+        Ok(identifier)
+    }
+
+    /// How often each row that was identified since the last call has been seen in the stream; to be stored with them.
+    pub fn take_counted(&mut self) -> Vec<([u8; 16], u32)> {
+        self.counted.as_mut().map(|counted| counted.drain().collect()).unwrap_or_default()
     }
 
     /// Identifies the next record of the document. Fails only with the temporary file.
@@ -47,8 +71,12 @@ impl Identifier {
         let copy = if carried::alone(&leg) {
             0
         } else {
-            let row = [key.identity, leg.raw.layout.hash, carried::core(&leg)].concat();
-            self.copies.next(first_16(&row))?
+            let row = first_16(&[key.identity, leg.raw.layout.hash, carried::core(&leg)].concat());
+            let copy = self.copies.next(row)?;
+            if let Some(counted) = &mut self.counted {
+                counted.insert(row, copy.saturating_add(1));
+            }
+            copy
         };
         Ok(Identified { key, copy, version_hash: version_hash(&leg, copy), leg })
     }

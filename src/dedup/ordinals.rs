@@ -32,6 +32,11 @@ impl Ordinals {
 
     /// How often this row was seen before.
     pub(super) fn next(&mut self, row: [u8; 16]) -> Result<u32> {
+        self.add(row, 1)
+    }
+
+    /// Adds to a row's count; gives what it was.
+    pub(super) fn add(&mut self, row: [u8; 16], more: u32) -> Result<u32> {
         if let (None, Some(scratch)) = (&self.table, &self.scratch)
             && self.seen.len() >= IN_MEMORY
         {
@@ -42,11 +47,12 @@ impl Ordinals {
             self.table = Some(table);
         }
         if let (Some(table), Some(scratch)) = (&mut self.table, &self.scratch) {
-            return table.add(row, 1, scratch.as_ref());
+            return table.add(row, more, scratch.as_ref());
         }
         let count = self.seen.entry(row).or_insert(0);
-        *count += 1;
-        Ok(*count - 1)
+        let before = *count;
+        *count = before.saturating_add(more);
+        Ok(before)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::record::raw::{Position, RawRecord};
 use mapping::{Mapped, MappingConfig};
 use std::io::Read;
 use syntax::delimited::Delimited;
+use syntax::encoding;
 
 pub use recognise::{Opinion, Recognition};
 
@@ -81,6 +82,11 @@ pub trait Format: Sync + Send {
     }
     /// Whether the document is written in it.
     fn recognise(&self, head: &Head<'_>) -> Verdict;
+    /// Whether each row is a line, or a few, of its own, so that a file can be read on from any of them (with the lines
+    /// before its first row in front, which may name the columns).
+    fn is_lines(&self, dialect: &Dialect) -> bool {
+        dialect.separator.is_some() && encoding::unit(dialect.encoding) == 1
+    }
     /// The same where a person fixed this format: what only their word can tell need not be proven by the document.
     fn recognise_pinned(&self, head: &Head<'_>) -> Verdict {
         self.recognise(head)

@@ -4,7 +4,7 @@
 
 use super::durable;
 use super::error::shown;
-use super::{Intake, IntakeError};
+use super::{Intake, IntakeError, growing};
 use crate::record::delivery::DeliveryId;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
@@ -279,6 +279,9 @@ impl Intake {
         };
         let body: Option<Box<dyn OriginalRead>> = match row.path() {
             Some(path) => match durable::open_regular(&path) {
+                Ok((file, _)) if row.ended.is_some() => {
+                    Some(Box::new(growing::Acknowledged::new(file, row.bytes.cast_unsigned())))
+                }
                 Ok((file, _)) => Some(Box::new(file)),
                 Err(IntakeError::Vanished { .. }) => None,
                 Err(error) => return Err(error),

@@ -10,6 +10,7 @@ mod bookmarks;
 mod door;
 mod durable;
 mod error;
+mod growing;
 mod receipts;
 mod recovery;
 mod retire;

@@ -3,7 +3,7 @@
 use super::durable::{self, Stamp};
 use super::error::shown;
 use super::{Intake, IntakeError, seen};
-use crate::record::delivery::{DeliveryId, Spooled, SpooledBody};
+use crate::record::delivery::{DeliveryId, Growth, Spooled, SpooledBody};
 use jiff::{Timestamp, tz::TimeZone};
 use sqlx::SqliteConnection;
 use std::collections::HashMap;
@@ -142,6 +142,9 @@ pub(super) struct Row {
     pub device: Option<i64>,
     pub inode: Option<i64>,
     pub mtime_ns: Option<i64>,
+    /// Set where the body grows: whether it has ended, and what it continues.
+    pub ended: Option<bool>,
+    pub continues: Option<String>,
     pub original_path: Option<Vec<u8>>,
 }
 
@@ -204,8 +207,8 @@ pub(super) fn parse_moment(text: &str) -> Option<Timestamp> {
 pub(super) async fn row(connection: &mut SqliteConnection, id: &str) -> Result<Option<Row>, sqlx::Error> {
     sqlx::query_as(
         "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes, content_hash,
-             repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path
-         FROM receipt WHERE id = ?",
+             repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues
+         FROM receipt LEFT JOIN growing USING (id) WHERE id = ?",
     )
     .bind(id)
     .fetch_optional(connection)
@@ -264,6 +267,13 @@ impl Intake {
             Some(earlier) => Some(earlier.parse().map_err(|_| damaged("repeat_of"))?),
             None => None,
         };
+        let growth = match (row.ended, &row.continues) {
+            (None, _) => None,
+            (Some(ended), None) => Some(Growth { ended, continues: None }),
+            (Some(ended), Some(earlier)) => {
+                Some(Growth { ended, continues: Some(earlier.parse().map_err(|_| damaged("continues"))?) })
+            }
+        };
         let recorded = row.recorded();
         let spooled = Spooled {
             id: row.id.parse().map_err(|_| damaged("id"))?,
@@ -279,6 +289,7 @@ impl Intake {
             pinned_format: row.pinned_format,
             time_zone: row.time_zone,
             body,
+            growth,
         };
         Ok(Claimed { spooled, repeat_of, recorded })
     }
@@ -295,6 +306,33 @@ impl Intake {
             unflushed!(connection, statement.execute(&mut *connection))?;
             Ok(())
         })?;
+        self.announce_work();
+        Ok(())
+    }
+
+    /// Lets a delivery that grows rest until more comes; its bytes are dealt with and brought so many new rows. It
+    /// waits again at once if more came, or if it ended, meanwhile.
+    pub fn rest_growing(&self, spooled: &Spooled, rows: u64) -> Result<(), IntakeError> {
+        self.block_on(async {
+            let mut connection = self.0.pool.acquire().await?;
+            let statement = sqlx::query(
+                "UPDATE receipt SET state = iif(bytes > ? OR EXISTS (SELECT 1 FROM growing
+                                                                     WHERE growing.id = receipt.id AND ended = 1),
+                                                'waiting', 'unfinished')
+                  WHERE id = ? AND state = 'reading'",
+            )
+            .bind(spooled.bytes.cast_signed())
+            .bind(spooled.id.to_string());
+            unflushed!(connection, statement.execute(&mut *connection))?;
+            if rows > 0 {
+                let heard = sqlx::query("UPDATE source_state SET heard_at = ? WHERE source = ?")
+                    .bind(moment(Timestamp::now()))
+                    .bind(&spooled.source);
+                unflushed!(connection, heard.execute(&mut *connection))?;
+            }
+            Ok(())
+        })?;
+        super::locked(&self.0.resting).remove(&spooled.id.to_string());
         self.announce_work();
         Ok(())
     }
@@ -459,8 +497,8 @@ pub(super) fn list(ids: impl Iterator<Item = String>) -> String {
 async fn rows(connection: &mut SqliteConnection, ids: &str) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query_as(
         "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes, content_hash,
-             repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path
-         FROM receipt WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rowid",
+             repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues
+         FROM receipt LEFT JOIN growing USING (id) WHERE id IN (SELECT value FROM json_each(?)) ORDER BY receipt.rowid",
     )
     .bind(ids)
     .fetch_all(connection)
@@ -476,7 +514,10 @@ async fn take_oldest(
     let ids: Vec<String> = sqlx::query_scalar(
         "UPDATE receipt SET state = 'reading'
          WHERE rowid IN (SELECT rowid FROM receipt WHERE state = 'waiting' AND bytes BETWEEN ? AND ?
-                            AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY rowid LIMIT ?) RETURNING id",
+                            AND id NOT IN (SELECT value FROM json_each(?))
+                            AND NOT EXISTS (SELECT 1 FROM growing JOIN receipt earlier ON earlier.id = continues
+                                             WHERE growing.id = receipt.id)
+                          ORDER BY rowid LIMIT ?) RETURNING id",
     )
     .bind(share.least().cast_signed())
     .bind(share.most().cast_signed())

@@ -50,6 +50,7 @@ pub(super) fn read(
         restart: !began.recorded,
         plain: !archive,
         chunks: RefCell::default(),
+        before: Vec::new(),
         stop,
     };
     let copy = Copy::new(&context)?;
@@ -156,6 +157,22 @@ fn read_plain(
         return Ok(None);
     }
     Ok(if step == Step::Changed { None } else { sealed.into_inner() })
+}
+
+/// Archives a body that was read piece by piece while it grew.
+pub(super) fn archive(context: &Context<'_>) -> Result<BodyRead, PipelineError> {
+    let (spooled, intake) = (context.spooled, context.intake());
+    let failed = |cause| PipelineError::Body { delivery: spooled.id.to_string(), cause };
+    let mut copy = Copy::new(context)?;
+    let mut body = intake.open_original(spooled.id)?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = body.read(&mut buffer).map_err(failed)?;
+        if read == 0 {
+            return copy.seal();
+        }
+        copy.take(&buffer[..read]).map_err(failed)?;
+    }
 }
 
 /// Whether the file still is what it was when reading began.

@@ -3,6 +3,10 @@
 //! The whole document is always read from its start, because copies are counted over all its rows and archives cannot
 //! be entered in the middle; rows below the store's `next_row` are read and dropped.
 
+mod generation;
+
+pub(super) use generation::{Kept, read as read_generation};
+
 use super::body::{Filled, ScratchFolder, read_up_to};
 use super::{Pipeline, PipelineError, journal};
 use crate::dedup::Identifier;
@@ -14,7 +18,7 @@ use crate::record::document::ZoneRule;
 use crate::record::outcome::{Rejection, VERBATIM_CAP};
 use crate::record::port::Derive;
 use crate::record::raw::Position;
-use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Opened, Pending, Repeat, StoreError};
+use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Grown, Opened, Pending, Repeat, StoreError};
 use crate::unpack;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -46,6 +50,8 @@ pub(super) struct Context<'p> {
     pub plain: bool,
     /// Answers to the last chunks of documents that were read: their commit is waited for once, for all.
     pub chunks: RefCell<Vec<Pending>>,
+    /// Counts of equal rows at the beginning of a stream that is read again.
+    pub before: Vec<([u8; 16], u32)>,
     pub stop: &'p AtomicBool,
 }
 
@@ -193,6 +199,7 @@ fn reject_after(
             next_row: opened.next_row,
             rows: vec![ChunkRow::Rejected(Box::new(rejection))],
             end: Some(DocumentEnd { rejected: true, content_hash }),
+            grown: None,
         };
         context.chunks.borrow_mut().push(context.pipeline.parts.store.commit(chunk));
     }
@@ -210,6 +217,14 @@ fn open(context: &Context<'_>, start: &DocumentStart) -> Result<Opened, StoreErr
     store.open_document(start)
 }
 
+/// The origin's part of the identity.
+fn origin_key<'p>(context: &Context<'p>) -> Result<&'p str, PipelineError> {
+    let origin = &context.spooled.origin;
+    context.pipeline.parts.origin_keys.get(origin).map(String::as_str).ok_or_else(|| {
+        PipelineError::OriginGone { delivery: context.spooled.id.to_string(), origin: origin.clone() }
+    })
+}
+
 /// Turns rows into chunks and keeps a few on their way to the writer.
 struct Committer<'c, 'p> {
     context: &'c Context<'p>,
@@ -224,32 +239,36 @@ struct Committer<'c, 'p> {
     in_flight: VecDeque<Pending>,
     /// Source bytes of `rows`.
     bytes: usize,
+    /// Where the last row begins, in a document that grows.
+    at: Option<u64>,
     /// When a line about this document was last said.
     said: Instant,
 }
 
 impl<'c, 'p> Committer<'c, 'p> {
     fn new(context: &'c Context<'p>, opened: Opened) -> Result<Self, PipelineError> {
-        let origin = &context.spooled.origin;
-        let Some(key) = context.pipeline.parts.origin_keys.get(origin) else {
-            return Err(PipelineError::OriginGone {
-                delivery: context.spooled.id.to_string(),
-                origin: origin.clone(),
-            });
-        };
         let scratch = ScratchFolder(context.pipeline.parts.scratch.clone());
-        Ok(Self {
+        let mut identifier = Identifier::new(origin_key(context)?, Some(Box::new(scratch)));
+        identifier
+            .seed(context.before.iter().copied())
+            .map_err(|cause| PipelineError::Scratch { delivery: context.spooled.id.to_string(), cause })?;
+        Ok(Self::with(context, opened, identifier))
+    }
+
+    fn with(context: &'c Context<'p>, opened: Opened, identifier: Identifier) -> Self {
+        Self {
             context,
             opened,
-            identifier: Identifier::new(key, Some(Box::new(scratch))),
+            identifier,
             clock: ClockWatch::new(),
             rows: Vec::with_capacity(CHUNK_ROWS),
             bytes: 0,
+            at: None,
             said: Instant::now(),
             handed: opened.next_row,
             next_row: 1,
             in_flight: VecDeque::new(),
-        })
+        }
     }
 
     /// Reads all rows. Gives the rejection of the rest when the envelope broke off under the reader.
@@ -335,6 +354,9 @@ impl<'c, 'p> Committer<'c, 'p> {
             next_row: self.next_row.max(self.handed),
             rows: std::mem::replace(&mut self.rows, Vec::with_capacity(CHUNK_ROWS)),
             end,
+            grown: self
+                .at
+                .map(|resume_offset| Grown { resume_offset, copies: self.identifier.take_counted() }),
         };
         self.bytes = 0;
         self.handed = chunk.next_row;

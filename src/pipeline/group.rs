@@ -4,6 +4,7 @@
 //! Must never retire what the store has not said to be committed.
 
 use super::body::{self, BodyRead};
+use super::document;
 use super::{
     Ended, LONGEST_PAUSE, LONGEST_REST, Pipeline, PipelineError, RUNS_WHILE_CHANGING, Worked, ended, journal,
     start_of,
@@ -20,6 +21,8 @@ struct HandedOver {
     chunks: Vec<Pending>,
     end: Pending<DeliverySummary>,
     read: Option<BodyRead>,
+    /// Of a delivery that grows, the rows since it was read last.
+    new_rows: Option<u64>,
 }
 
 /// Brings claimed deliveries to their end.
@@ -44,6 +47,19 @@ pub(super) fn bring_to_end(
     let mut retirements = Vec::new();
     for (one, over) in handed {
         match settle(&one.spooled, over) {
+            // Everything that came so far is stored; the delivery goes on when more comes.
+            Ok((summary, retirement)) if summary.state == DeliveryState::Growing => {
+                crate::crash_point::reached("grow-stored");
+                let rows = retirement.rows;
+                match pipeline.parts.intake.rest_growing(&one.spooled, rows) {
+                    Ok(()) => {
+                        let end = ended(&summary);
+                        journal::delivery_ended(&one.spooled, &end);
+                        group.worked.push(Worked { id: one.spooled.id, outcome: Ok(end) });
+                    }
+                    Err(error) => group.failed(&one.spooled, error.into())?,
+                }
+            }
             Ok((summary, retirement)) => {
                 stored.push((&one.spooled, ended(&summary)));
                 retirements.push((one.spooled.id, retirement));
@@ -118,7 +134,21 @@ fn hand_over(pipeline: &Pipeline, claimed: &Claimed, stop: &AtomicBool) -> Resul
             chunks: Vec::new(),
             end: store.finish_delivery(spooled.id, &end),
             read: None,
+            new_rows: None,
         });
+    }
+    if let Some(growth) = spooled.growth {
+        let (read, rows) = document::read_generation(pipeline, claimed, growth, stop)?;
+        let end = match &read {
+            Some(read) => {
+                DeliveryEnd { state: None, content_hash: Some(read.content_hash), bytes: read.bytes }
+            }
+            None => {
+                DeliveryEnd { state: Some(DeliveryState::Growing), content_hash: None, bytes: spooled.bytes }
+            }
+        };
+        let end = store.finish_delivery(spooled.id, &end);
+        return Ok(HandedOver { chunks: Vec::new(), end, read, new_rows: Some(rows) });
     }
     let mut began = pipeline.parts.intake.first_look(claimed)?;
     for _ in 0..RUNS_WHILE_CHANGING {
@@ -126,7 +156,7 @@ fn hand_over(pipeline: &Pipeline, claimed: &Claimed, stop: &AtomicBool) -> Resul
             let end = DeliveryEnd { state: None, content_hash: Some(read.content_hash), bytes: read.bytes };
             let chunks = std::mem::take(&mut read.chunks);
             let end = store.finish_delivery(spooled.id, &end);
-            return Ok(HandedOver { chunks, end, read: Some(read) });
+            return Ok(HandedOver { chunks, end, read: Some(read), new_rows: None });
         }
         began = pipeline.parts.intake.look(spooled.id)?;
     }
@@ -141,13 +171,14 @@ fn settle(spooled: &Spooled, over: HandedOver) -> Result<(DeliverySummary, Retir
     crate::crash_point::reached("documents-done");
     let summary = over.end.wait()?;
     crate::crash_point::reached("delivery-finished");
-    let clean = summary.counts.rejected == 0 && summary.rejected_documents == 0;
+    // Equal bytes of a stream are other calls.
+    let clean = spooled.growth.is_none() && summary.counts.rejected == 0 && summary.rejected_documents == 0;
     let retirement = match over.read {
         Some(read) => Retirement {
             original: Some(read.original),
             content_hash: Some(read.content_hash),
             documents: read.documents,
-            rows: summary.counts.rows_read,
+            rows: over.new_rows.unwrap_or(summary.counts.rows_read),
             clean,
             at: Timestamp::now(),
         },
@@ -155,7 +186,7 @@ fn settle(spooled: &Spooled, over: HandedOver) -> Result<(DeliverySummary, Retir
             original: None,
             content_hash: spooled.content_hash,
             documents: Vec::new(),
-            rows: 0,
+            rows: over.new_rows.unwrap_or(0),
             clean: true,
             at: Timestamp::now(),
         },

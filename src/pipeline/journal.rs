@@ -4,6 +4,7 @@
 use super::{Ended, PipelineError};
 use crate::record::delivery::Spooled;
 use crate::record::outcome::{Actor, Rejection};
+use crate::store::DeliveryState;
 use crate::telemetry;
 use std::time::Duration;
 
@@ -36,7 +37,14 @@ pub(super) fn delivery_ended(spooled: &Spooled, ended: &Ended) {
             )
         };
     }
-    if rejected { say!(tracing::Level::WARN) } else { say!(tracing::Level::INFO) }
+    // A busy PBX adds a row every second.
+    if ended.state == DeliveryState::Growing {
+        say!(tracing::Level::DEBUG);
+    } else if rejected {
+        say!(tracing::Level::WARN);
+    } else {
+        say!(tracing::Level::INFO);
+    }
 }
 
 pub(super) fn still_reading(spooled: &Spooled, rows: u64) {
@@ -47,6 +55,19 @@ pub(super) fn still_reading(spooled: &Spooled, rows: u64) {
         "{} from {}: {rows} rows read so far",
         spooled.name,
         spooled.source
+    );
+}
+
+pub(super) fn not_recognised_yet(spooled: &Spooled, rejection: &Rejection) {
+    tracing::warn!(
+        cdrd_source = spooled.source,
+        cdrd_delivery = %spooled.id,
+        cdrd_name = spooled.name,
+        reason = rejection.reason.code(),
+        "{} from {} is not recognised by its first lines and waits for more: {}",
+        spooled.name,
+        spooled.source,
+        rejection.message
     );
 }
 

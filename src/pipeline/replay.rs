@@ -110,6 +110,7 @@ impl Pipeline {
             restart: only.is_some(),
             plain: false,
             chunks: RefCell::default(),
+            before: self.parts.store.copies_before(spooled.id)?,
             stop,
         };
         self.each_document(spooled, only, &mut |number, found| {

@@ -113,6 +113,7 @@ impl Pipeline {
         };
         let mut identifier = Identifier::new(key, Some(Box::new(ScratchFolder(self.parts.scratch.clone()))));
         let scratch = |cause| PipelineError::Scratch { delivery: spooled.id.to_string(), cause };
+        identifier.seed(self.parts.store.copies_before(spooled.id)?).map_err(scratch)?;
         let open: BTreeMap<u64, (u64, Option<i64>)> = document
             .rejections
             .iter()

@@ -110,6 +110,18 @@ pub struct Spooled {
     pub content_hash: Option<[u8; 32]>,
     /// The bytes.
     pub body: SpooledBody,
+    /// Set where the body grows with a file that is followed.
+    pub growth: Option<Growth>,
+}
+
+/// How far a body that grows has come. Its bytes never change once they are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Growth {
+    /// Nothing follows: a last row without line end is all that there will ever be of it.
+    pub ended: bool,
+    /// The delivery of the file's life before, where it is proven that nothing lies between the two: rows that no id
+    /// tells apart are counted on.
+    pub continues: Option<DeliveryId>,
 }
 
 /// The durable copy of a delivery's bytes.

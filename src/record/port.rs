@@ -17,12 +17,12 @@ pub trait Derive: Send + Sync {
 }
 
 /// Room on disk for an archive inside an archive: a zip can only be read with its end in hand.
-pub trait Scratch {
+pub trait Scratch: Send {
     /// A new empty file that vanishes when dropped.
     fn file(&self) -> std::io::Result<Box<dyn ScratchFile>>;
 }
 
 /// A temporary file.
-pub trait ScratchFile: Read + Write + Seek {}
+pub trait ScratchFile: Read + Write + Seek + Send {}
 
-impl<T: Read + Write + Seek> ScratchFile for T {}
+impl<T: Read + Write + Seek + Send> ScratchFile for T {}

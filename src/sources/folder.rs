@@ -3,6 +3,7 @@
 //! Must never take a file that is still being written, follow a link, or let one bad file stop the others. Everything
 //! rests on [`Folder::look`], which may run at any time and any number of times; inotify only makes it run sooner.
 
+pub mod append;
 mod kept;
 mod names;
 mod once;

@@ -31,6 +31,19 @@ pub trait Commit: Send + Sync {
     fn start_delivery(&self, delivery: &DeliveryStart, repeat_of: Option<DeliveryId>) -> Pending<bool>;
     /// Upserts a document with this process's claim and tells where its last run stands.
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError>;
+    /// Takes up the document of a delivery that grows, if it was opened before. Rows that no id tells apart are counted
+    /// on from the delivery that it continues.
+    fn open_growing(
+        &self,
+        delivery: DeliveryId,
+        claim: &str,
+        continues: Option<DeliveryId>,
+    ) -> Result<Option<OpenedGrowing>, StoreError>;
+    /// How often rows that no id tells apart were seen in the last two days of the stream that a document belongs to.
+    fn copies(&self, document: i64) -> Result<Vec<([u8; 16], u32)>, StoreError>;
+    /// How often they had been seen when a delivery that grew began, so that reading it again counts the same. None of
+    /// any other delivery.
+    fn copies_before(&self, delivery: DeliveryId) -> Result<Vec<([u8; 16], u32)>, StoreError>;
     /// Begins a new run of a document from row 1 (its file changed after it was claimed).
     fn restart_document(&self, document: i64, claim: &str) -> Result<Opened, StoreError>;
     /// Hands a chunk to the writer. Chunks of several documents may share a transaction; the answer comes after its
@@ -122,6 +135,7 @@ pub struct DeliverySummary {
 #[expect(missing_docs, reason = "the names are the public words")]
 pub enum DeliveryState {
     Reading,
+    Growing,
     Done,
     DoneWithRejects,
     Rejected,
@@ -131,13 +145,21 @@ pub enum DeliveryState {
 
 impl DeliveryState {
     /// All states.
-    pub const ALL: [Self; 6] =
-        [Self::Reading, Self::Done, Self::DoneWithRejects, Self::Rejected, Self::Repeated, Self::Empty];
+    pub const ALL: [Self; 7] = [
+        Self::Reading,
+        Self::Growing,
+        Self::Done,
+        Self::DoneWithRejects,
+        Self::Rejected,
+        Self::Repeated,
+        Self::Empty,
+    ];
 
     /// The word in the table.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Reading => "reading",
+            Self::Growing => "growing",
             Self::Done => "done",
             Self::DoneWithRejects => "done_with_rejects",
             Self::Rejected => "rejected",
@@ -189,6 +211,26 @@ pub struct Opened {
     pub done: bool,
 }
 
+/// A document that grows, as far as it is committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedGrowing {
+    /// Where it stands.
+    pub opened: Opened,
+    /// Format and dialect as fixed from its first bytes; `None` where nobody claimed it.
+    pub read_as: Option<(String, Dialect)>,
+    /// Offset at which the row before `next_row` begins.
+    pub resume_offset: u64,
+}
+
+/// What a chunk of a document that grows moves on beside its rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grown {
+    /// Offset at which the chunk's last row begins.
+    pub resume_offset: u64,
+    /// Counts of the rows in it that no id tells apart.
+    pub copies: Vec<([u8; 16], u32)>,
+}
+
 /// Rows of one document, in row order, that commit together.
 #[derive(Debug)]
 pub struct Chunk {
@@ -204,6 +246,8 @@ pub struct Chunk {
     pub rows: Vec<ChunkRow>,
     /// Set on the last chunk of the run.
     pub end: Option<DocumentEnd>,
+    /// Set where the document grows.
+    pub grown: Option<Grown>,
 }
 
 /// One row of a chunk.

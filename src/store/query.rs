@@ -250,6 +250,8 @@ pub struct Overview {
     pub recent: Table,
     /// One row: how many deliveries wait at the door, their bytes, and the oldest.
     pub waiting: Table,
+    /// Deliveries that grow with the file that is followed, with their counts so far.
+    pub growing: Table,
     /// Health of each source as it was last written.
     pub sources: Table,
 }

@@ -171,6 +171,40 @@ fn every_fault_of_a_folder_at_once() {
 }
 
 #[test]
+fn what_does_not_go_with_following_files() {
+    assert_said(
+        &format!("{ORIGIN}{SOURCE}mode = \"tail\"\n"),
+        "config.toml:7: source.mode: \"tail\" is no mode of a folder; there are \"whole\" and \"append\"",
+    );
+    assert_said(
+        &format!("{ORIGIN}{SOURCE}files = [\"a.csv\"]\n"),
+        "config.toml:7: source.files: only says which files mode = \"append\" follows; add that line or take this one away",
+    );
+    assert_said(
+        &format!("{ORIGIN}{SOURCE}mode = \"append\"\nfiles = [\"*.csv\"]\nkeep = true\nmarker = \".FIN\"\n"),
+        "config.toml:3: source.keep: does not apply to mode = \"append\", which leaves files where they are; take the line \
+         away\n\
+         config.toml:3: source.marker: does not apply to mode = \"append\", which leaves files where they are; take the line \
+         away\n\
+         config.toml:8: source.files: \"*.csv\" is no name of a file; write the names of files in the folder, without \
+         wildcards: rotated ones are found by themselves",
+    );
+    assert_said(
+        &format!("{ORIGIN}{SOURCE}mode = \"append\"\nfiles = [7]\n"),
+        "config.toml:8: source.files: must be a list of texts in quotes, not a number; write files = [\"...\"]",
+    );
+    let other = SOURCE.replace("\"inbox\"\nkind", "\"other\"\nkind");
+    let both = format!(
+        "{ORIGIN}{SOURCE}mode = \"append\"\nfiles = [\"a.csv\", \"b.csv\"]\n{other}mode = \"append\"\nfiles = [\"b.csv\"]\n"
+    );
+    assert_said(
+        &both,
+        "config.toml:9: source.path: sources \"inbox\" and \"other\" would take each other's files; give them folders outside \
+         each other, or the outer one recursive = false",
+    );
+}
+
+#[test]
 fn folders_that_are_missing_or_would_take_what_is_not_theirs() {
     assert_said(
         &format!("{ORIGIN}[[source]]\nname = \"m\"\nkind = \"folder\"\n"),

@@ -72,6 +72,7 @@ fn it_loads_to_the_first_start_that_needs_no_edit() -> Result<(), Box<dyn std::e
             marker: None,
             settle: Duration::from_secs(5),
             rescan: Duration::from_mins(1),
+            append: Vec::new(),
         })
     );
     Ok(())

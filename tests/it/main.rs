@@ -1,5 +1,6 @@
 //! All integration tests in one binary: one module per theme.
 
+mod append;
 mod architecture;
 mod commands;
 mod config_errors;

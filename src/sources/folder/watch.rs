@@ -35,9 +35,16 @@ pub(super) struct Heard {
 pub(super) struct Bell {
     heard: Mutex<Heard>,
     rung: Condvar,
+    /// Writing rings too: a followed file is never closed for good.
+    every_change: bool,
 }
 
 impl Bell {
+    /// One that every change of a file rings.
+    pub fn of_every_change() -> Self {
+        Self { every_change: true, ..Self::default() }
+    }
+
     /// Asks for a look now.
     pub fn ring(&self) {
         self.lock().ring = true;
@@ -79,6 +86,9 @@ impl Bell {
                 heard.files.clear();
                 heard.lost = true;
                 true
+            }
+            Ok(event) if self.every_change => {
+                !matches!(event.kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
             }
             Ok(event) => note_event(&mut heard, event, root, claim_folder),
             Err(error) => {

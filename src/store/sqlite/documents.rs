@@ -405,7 +405,8 @@ pub fn finish_delivery(
     let updated = db.run(
         "UPDATE delivery SET state = ?2, content_hash = coalesce(?3, content_hash), bytes = ?4, rows_read = ?5,
                 stored = ?6, duplicate = ?7, amended = ?8, rejected = ?9, skipped = ?10, held = ?11
-          WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM document WHERE delivery_id = ?1 AND state = 'reading')",
+          WHERE id = ?1 AND (?2 = 'growing'
+                OR NOT EXISTS (SELECT 1 FROM document WHERE delivery_id = ?1 AND state = 'reading'))",
         &values,
     )?;
     if updated == 0 {

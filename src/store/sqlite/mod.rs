@@ -11,6 +11,7 @@ mod columns;
 mod database;
 mod documents;
 mod group;
+mod growing;
 mod insert;
 mod legs;
 mod lineage;
@@ -27,8 +28,8 @@ mod tests;
 mod writer;
 
 use super::{
-    Chunk, Commit, Committed, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened, OriginRow,
-    OriginStart, Pending, Retry, StoreError, Switched,
+    Chunk, Commit, Committed, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened,
+    OpenedGrowing, OriginRow, OriginStart, Pending, Retry, StoreError, Switched,
 };
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::port::Derive;
@@ -185,6 +186,24 @@ impl Commit for Sqlite {
     fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError> {
         let document = document.clone();
         self.call(false, move |db| documents::open(db, &document))
+    }
+
+    fn open_growing(
+        &self,
+        delivery: DeliveryId,
+        claim: &str,
+        continues: Option<DeliveryId>,
+    ) -> Result<Option<OpenedGrowing>, StoreError> {
+        let claim = claim.to_owned();
+        self.call(false, move |db| growing::open(db, delivery, &claim, continues))
+    }
+
+    fn copies_before(&self, delivery: DeliveryId) -> Result<Vec<([u8; 16], u32)>, StoreError> {
+        self.call(false, move |db| growing::copies_before(db, delivery))
+    }
+
+    fn copies(&self, document: i64) -> Result<Vec<([u8; 16], u32)>, StoreError> {
+        self.call(false, move |db| growing::copies(db, document))
     }
 
     fn restart_document(&self, document: i64, claim: &str) -> Result<Opened, StoreError> {

@@ -167,6 +167,7 @@ fn text(value: super::raw::Value<'_>) -> String {
 
 fn chunk(document: i64, from_row: u64, rows: Vec<Identified>, end: bool) -> Chunk {
     Chunk {
+        grown: None,
         document,
         claim: "me".to_owned(),
         from_row,

@@ -7,6 +7,7 @@ use super::batch::Batch;
 use super::checkpoint::Checkpointer;
 use super::database::{Database, Fault};
 use super::documents::{self, Tally};
+use super::growing;
 use super::insert::Outcome;
 use crate::crash_point;
 use crate::store::{Chunk, ChunkRow, Committed, StoreError};
@@ -278,6 +279,9 @@ impl<'c> Writer<'c> {
 /// Stores a chunk behind its fence.
 pub fn store_chunk(db: &mut Database<'_>, chunk: &Chunk) -> Result<Committed, Fault> {
     documents::fence(db, chunk)?;
+    if let Some(grown) = &chunk.grown {
+        growing::move_on(db, chunk.document, grown)?;
+    }
     let reading = documents::reading(db, chunk.document)?;
     let mut tally = Tally::default();
     let mut batch = Batch::new(&reading);

@@ -57,7 +57,7 @@ pub(super) fn deliveries(query: &SqliteQuery, wish: &DeliveryWish) -> Result<Vec
                                WHERE first.content_hash = l.content_hash AND first.origin = l.origin \
                                  AND EXISTS (SELECT 1 FROM document WHERE delivery_id = first.id)), \
                              l.id) AS delivery \
-           FROM delivery l WHERE l.state <> 'reading'{} ORDER BY 1",
+           FROM delivery l WHERE l.state NOT IN ('reading', 'growing'){} ORDER BY 1",
         conditions.sql
     );
     let table = query.table(&sql, &conditions.values)?;
@@ -84,7 +84,7 @@ pub(super) fn read_again(
         let table = query.table(&sql, &[Value::Text(delivery)])?;
         for row in &table.rows {
             let start = start(&table, row)?;
-            if table.value(row, "state").text() == "reading" {
+            if matches!(table.value(row, "state").text(), "reading" | "growing") {
                 return Err(QueryError::Unfinished(start.id.to_string()));
             }
             starts.push(start);
@@ -130,7 +130,7 @@ pub(super) fn rejected_documents(
         "SELECT {DELIVERY}, d.id AS document, d.number, d.format, d.rows_read, r.id AS rejection, r.row_number, \
                 r.byte_offset, 1{} AS chosen \
            FROM rejected r JOIN document d ON d.id = r.document_id JOIN delivery l ON l.id = d.delivery_id \
-          WHERE r.resolved_at IS NULL AND d.state IN ('done', 'rejected') AND l.state <> 'reading' \
+          WHERE r.resolved_at IS NULL AND d.state IN ('done', 'rejected') AND l.state NOT IN ('reading', 'growing') \
           ORDER BY d.delivery_id, d.number, r.row_number, r.id",
         conditions.sql
     );

@@ -118,6 +118,7 @@ fn a_rejected_row_is_found_by_the_numbers_in_it() {
         }))
     };
     let whole = Chunk {
+        grown: None,
         document: opened.document,
         claim: "me".to_owned(),
         from_row: 1,
