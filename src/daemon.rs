@@ -2,36 +2,38 @@
 
 mod locks;
 mod once;
+mod signals;
 mod silence;
+mod stored;
 
 pub use locks::{LockError, Locks};
 pub use once::{Once, run_once};
+pub use stored::{
+    engine, formats_kept, none_gone, origins, recorded_zone, source_zones, stored_layouts, stored_origins,
+    zone_named, zones_corrected,
+};
 
-use crate::config::{Config, FolderConfig, FormatConfig, OriginConfig, SourceConfig, SourceKind, ZoneWish};
+use crate::config::{Config, FolderConfig, SourceConfig, SourceKind};
 use crate::formats::Formats;
 use crate::intake::{Intake, IntakeError, Recovered, Share, SourceHealth};
-use crate::normalise::{Engine, Wish};
 use crate::pipeline::{Parts, Pipeline};
 use crate::record::delivery::DeliveryId;
-use crate::record::document::Layout;
-use crate::record::origin::Origin;
 use crate::record::port::Derive;
 use crate::sources::folder::append::{self, Follower};
 use crate::sources::folder::{self, Folder};
-use crate::store::query::{Query as _, QueryError, StoredLayout, StoredOrigin};
+use crate::store::query::QueryError;
 use crate::store::sqlite::Sqlite;
-use crate::store::sqlite::query::SqliteQuery;
 use crate::store::{Commit, OriginStart, StoreError};
 use crate::{api, telemetry, unpack};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-use tokio::runtime::{Handle, Runtime};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+use signals::{LONGEST_STOP, Signals, end_late, join};
 
 /// Why the daemon could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -140,9 +142,6 @@ pub struct Works {
     _runtime: Arc<Runtime>,
 }
 
-/// Ten seconds are promised between a stop signal and the end.
-const LONGEST_STOP: Duration = Duration::from_secs(9);
-
 /// A runtime for what needs one (the database driver, signals).
 pub fn runtime() -> Result<Runtime, DaemonError> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|cause| {
@@ -200,132 +199,6 @@ pub fn build(config: &Config, formats: &Formats, runtime: Arc<Runtime>) -> Resul
         scratch: config.state_dir.join("spool"),
     });
     Ok(Works { intake, store, pipeline, recovered, zones, _locks: locks, _runtime: runtime })
-}
-
-/// The origins that the store knows; none while there is no database.
-pub fn stored_origins(config: &Config, handle: &Handle) -> Result<Vec<StoredOrigin>, QueryError> {
-    let query = SqliteQuery::open(&config.store.sqlite, &config.spool_db(), handle.clone());
-    match query.and_then(|query| query.origins()) {
-        Err(QueryError::Missing(_)) => Ok(Vec::new()),
-        other => other,
-    }
-}
-
-/// Refuses a configuration that lost the stanza of an origin with rows.
-pub fn none_gone(config: &Config, stored: &[StoredOrigin]) -> Result<(), DaemonError> {
-    let gone = |row: &&StoredOrigin| {
-        row.has_rows && !config.origins.iter().any(|origin| origin.is_called(&row.name))
-    };
-    match stored.iter().find(gone) {
-        None => Ok(()),
-        Some(row) => {
-            Err(DaemonError::OriginGone { file: config.file.display().to_string(), origin: row.name.clone() })
-        }
-    }
-}
-
-/// The layouts of stored rows; none while there is no database.
-pub fn stored_layouts(config: &Config, handle: &Handle) -> Result<Vec<StoredLayout>, QueryError> {
-    let query = SqliteQuery::open(&config.store.sqlite, &config.spool_db(), handle.clone());
-    match query.and_then(|query| query.stored_layouts()) {
-        Err(QueryError::Missing(_)) => Ok(Vec::new()),
-        other => other,
-    }
-}
-
-/// Refuses a configuration under which rows of a format that it describes would have another identity, or no reader.
-pub fn formats_kept(config: &Config, formats: &Formats, stored: &[StoredLayout]) -> Result<(), DaemonError> {
-    for row in stored.iter().filter(|row| !Formats::is_built_in(&row.format)) {
-        let described = config.formats.iter().find(|format| format.mapping.id == row.format);
-        let (Some(described), Some(format)) = (described, formats.by_id(&row.format)) else {
-            let (file, format) = (config.file.display().to_string(), row.format.clone());
-            return Err(DaemonError::FormatGone { file, format });
-        };
-        let layout = Layout::new(format.card(), row.kind, row.headers.clone(), row.dialect.clone());
-        let cause = match layout {
-            Ok(layout) if layout.identity() == row.identity => continue,
-            Ok(layout) => format!("then: {}; now: {}", row.identity, layout.identity()),
-            Err(unusable) => unusable.to_string(),
-        };
-        let (place, format) = (described.place.clone(), row.format.clone());
-        return Err(DaemonError::FormatChanged { place, format, cause });
-    }
-    Ok(())
-}
-
-/// What to say about origins whose rows were read in another zone than the one that is configured now.
-pub fn zones_corrected(config: &Config, stored: &[StoredOrigin]) -> Vec<String> {
-    let corrected = |row: &StoredOrigin| {
-        let origin = config.origins.iter().find(|origin| origin.is_called(&row.name))?;
-        let ZoneWish::Named(_) = origin.time_zone else { return None };
-        let (name, now, then) = (&origin.name, origin.time_zone.name(), &row.time_zone);
-        (row.has_rows && now != then).then(|| {
-            format!(
-                "origin {name:?} is read as {now} from now on; its rows that were stored as {then} keep their times until \
-                 they are corrected: stop cdrd, then `cdrd replay --rederive --origin {name}`"
-            )
-        })
-    };
-    stored.iter().filter_map(corrected).collect()
-}
-
-/// The origins as normalising needs them.
-pub fn origins(config: &Config, stored: &[StoredOrigin]) -> Result<Vec<Origin>, DaemonError> {
-    config
-        .origins
-        .iter()
-        .map(|origin| {
-            // The zone of an "auto" origin is fixed at its first start: a host that moves must not shift its rows.
-            let time_zone = match &origin.time_zone {
-                ZoneWish::Named(zone) => Some(zone.clone()),
-                ZoneWish::Auto => recorded_zone(origin, stored).or_else(host_zone),
-            };
-            let time_zone = time_zone.ok_or_else(|| DaemonError::ZoneUnknown {
-                file: config.file.display().to_string(),
-                origin: origin.name.clone(),
-            })?;
-            Ok(Origin {
-                name: origin.name.clone(),
-                key: origin.name.clone(),
-                tenant: origin.tenant.clone(),
-                time_zone,
-                country: origin.country.clone(),
-            })
-        })
-        .collect()
-}
-
-/// What `auto` meant when an origin was first started.
-pub fn recorded_zone(origin: &OriginConfig, stored: &[StoredOrigin]) -> Option<TimeZone> {
-    stored.iter().find(|row| origin.is_called(&row.name)).and_then(|row| zone_named(&row.time_zone))
-}
-
-/// Sources that write their own zone.
-pub fn source_zones(config: &Config) -> HashMap<String, TimeZone> {
-    let zones =
-        config.sources.iter().filter_map(|source| Some((source.name.clone(), source.time_zone.clone()?)));
-    zones.collect()
-}
-
-/// The engine for these origins and formats, as the configuration wishes.
-pub fn engine(config: &Config, origins: Vec<Origin>, formats: &Formats) -> Engine {
-    let wish = |format: &FormatConfig| {
-        let mapping = &format.mapping;
-        let zone = mapping.time_zone.as_deref().and_then(zone_named);
-        (mapping.id.clone(), Wish { zone, lengths: mapping.lengths })
-    };
-    Engine::new(origins, source_zones(config), zone_named, formats.cards().collect())
-        .heeding(config.formats.iter().map(wish).collect())
-}
-
-/// A zone by its IANA name.
-pub fn zone_named(name: &str) -> Option<TimeZone> {
-    TimeZone::get(name).ok()
-}
-
-fn host_zone() -> Option<TimeZone> {
-    let zone = TimeZone::try_system().ok()?;
-    zone.iana_name().is_some().then_some(zone)
 }
 
 /// Runs until a stop signal. The transaction under way is finished; the rest waits in the spool for the next start.
@@ -466,68 +339,6 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
         cause,
         mend: "raise the limit on threads",
     })
-}
-
-/// The signals that stop the daemon.
-struct Signals {
-    term: Signal,
-    int: Signal,
-}
-
-impl Signals {
-    fn listen(runtime: &Runtime) -> Result<Self, DaemonError> {
-        let _inside = runtime.enter();
-        let failed = |cause| DaemonError::System {
-            what: "cannot listen for signals".to_owned(),
-            cause,
-            mend: "check the limits on open files",
-        };
-        let listen = |kind| signal(kind).map_err(failed);
-        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
-    }
-
-    /// Waits for SIGTERM or SIGINT; gives the name of a thread that ended before.
-    async fn stop(mut self, threads: &[(String, JoinHandle<()>)]) -> Option<String> {
-        loop {
-            tokio::select! {
-                _ = self.term.recv() => return None,
-                _ = self.int.recv() => return None,
-                () = tokio::time::sleep(Duration::from_secs(1)) => {
-                    if let Some((name, _)) = threads.iter().find(|(_, thread)| thread.is_finished()) {
-                        return Some(name.clone());
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Ends the process when whatever waits for a locked or dying disk had its time.
-#[expect(clippy::disallowed_methods, reason = "main waits for the same disk; a kill is always safe")]
-fn end_late(code: i32) {
-    std::thread::sleep(LONGEST_STOP);
-    tracing::warn!(
-        "something does not come to its end (is the disk busy, or a database locked?); it is left as it is"
-    );
-    std::process::exit(code);
-}
-
-/// Joins threads until the deadline; gives the names of those that did not end. They are left to the process's end: a
-/// kill is always safe.
-fn join(threads: Vec<(String, JoinHandle<()>)>, patience: Duration) -> Vec<String> {
-    let deadline = Instant::now() + patience;
-    let mut late = Vec::new();
-    for (name, thread) in threads {
-        while !thread.is_finished() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        if thread.is_finished() {
-            let _ = thread.join();
-        } else {
-            late.push(name);
-        }
-    }
-    late
 }
 
 /// Keeps the text of `systemctl status` true: what is red, and what waits.

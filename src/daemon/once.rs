@@ -1,12 +1,13 @@
 //! `run --once`: every source is looked at once, what came and what waited is stored, and the process ends. For timers
 //! and for hosts that are not always on.
 
-use super::{DaemonError, Signals, Works, build, folder_of, runtime};
-use crate::config::Config;
+use super::{DaemonError, Signals, Works, build, folder_of, followed, runtime};
+use crate::config::{Config, SourceKind};
 use crate::formats::Formats;
 use crate::intake::SourceHealth;
 use crate::pipeline::{PipelineError, Worked};
 use crate::record::outcome::{Actor, SourceTally};
+use crate::sources::folder::append::Follower;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -53,20 +54,30 @@ pub fn run_once(config: &Config, formats: &Formats) -> Result<Once, DaemonError>
     // Side by side: each may wait for files to come to rest.
     let looks: Vec<_> = (config.sources.iter())
         .map(|source| {
-            let (mut folder, stop) = (folder_of(config, source, formats, &works.intake), stop.clone());
-            (source, std::thread::spawn(move || folder.take_once(&stop)))
+            let stop = stop.clone();
+            let SourceKind::Folder(kind) = &source.kind;
+            let look = if kind.append.is_empty() {
+                let mut folder = folder_of(config, source, formats, &works.intake);
+                std::thread::spawn(move || folder.take_once(&stop).map(|_| ()))
+            } else {
+                let settings = followed(config, source, kind, formats);
+                let mut follower = Follower::new(settings, works.intake.clone());
+                std::thread::spawn(move || follower.take_once(&stop))
+            };
+            (source, look)
         })
         .collect();
     for (source, look) in looks {
         match look.join() {
-            Ok(Ok(_)) => {}
+            Ok(Ok(())) => {}
             Ok(Err(error)) => once.failures.push(format!("source {}: {error}", source.name)),
             Err(_) => once.failures.push(format!("source {}: it ended unexpectedly", source.name)),
         }
     }
     drain(&works, &stop, &mut once);
     once.sources = works.pipeline.progress().sources();
-    once.waiting = works.intake.backlog()?.len();
+    // A life of a followed file goes on: all that it has so far is stored.
+    once.waiting = works.intake.backlog()?.iter().filter(|waiting| waiting.state != "unfinished").count();
     for source in &config.sources {
         let _ = works.intake.set_source_state(&source.name, SourceHealth::Off, "cdrd is stopped");
     }

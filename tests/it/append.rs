@@ -161,7 +161,7 @@ impl Drop for Bench {
 /// A site that follows `Master.csv` in its inbox.
 fn site() -> Site {
     let site = Site::new("UTC", "DE");
-    let config = "state_dir = \"var\"\n[[origin]]\nname = \"pbx\"\ntime_zone = \"UTC\"\n[[source]]\nname = \"pbx-file\"\n\
+    let config = "state_dir = \"var\"\n[http]\nlisten = \"off\"\n[[origin]]\nname = \"pbx\"\ntime_zone = \"UTC\"\n[[source]]\nname = \"pbx-file\"\n\
                   kind = \"folder\"\npath = \"inbox\"\nmode = \"append\"\nsettle = \"150ms\"\n";
     fs::write(site.path("config.toml"), config).expect("the folder is writable");
     site

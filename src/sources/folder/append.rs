@@ -90,6 +90,11 @@ impl Follower {
         }
     }
 
+    /// How long a file that was rotated away must rest.
+    pub(super) const fn settle(&self) -> std::time::Duration {
+        self.config.settle
+    }
+
     /// Hands over what is new in each file. Gives when to look again, unless something happens before.
     pub fn look(&mut self, now: Instant) -> Result<Instant, FolderError> {
         self.bell.take();

@@ -1,6 +1,7 @@
 //! The folder looked at for once, for `run --once`: what is finished is taken, what may still be written is given the
 //! time that tells.
 
+use super::append::Follower;
 use super::{Folder, FolderError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,11 +22,28 @@ impl Folder {
                 return Ok(accepted);
             }
             let next = look.next_look.min(deadline);
-            while Instant::now() < next && !stop.load(Ordering::Relaxed) {
-                std::thread::sleep(
-                    next.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)),
-                );
-            }
+            rest_until(next, stop);
         }
+    }
+}
+
+impl Follower {
+    /// Hands over what is new in each file; a file that was rotated away is given the time that tells whether its writer
+    /// is done with it.
+    pub fn take_once(&mut self, stop: &AtomicBool) -> Result<(), FolderError> {
+        let deadline = Instant::now() + self.settle() + GRACE;
+        loop {
+            let next = self.look(Instant::now())?;
+            if next >= deadline || stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            rest_until(next, stop);
+        }
+    }
+}
+
+fn rest_until(next: Instant, stop: &AtomicBool) {
+    while Instant::now() < next && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(50)));
     }
 }

@@ -1,6 +1,6 @@
 //! Every way in which a followed file leaves its name, seen and not seen.
 
-use super::{Bench, LATER, append, bare, numbers, row, rows};
+use super::{Bench, LATER, append, bare, numbers, row, rows, site};
 use crate::site::gzip_of;
 use cdrd::intake::SourceHealth;
 use std::fs;
@@ -427,4 +427,19 @@ fn what_is_not_recognised_waits_and_what_has_no_lines_is_refused() {
     assert_eq!(bench.deliveries()[0], "rejected|0|0|0|0");
     let why = bench.sql("SELECT message FROM rejected");
     assert!(why.len() == 1 && why[0].contains("cannot be followed"), "{why:?}");
+}
+
+#[test]
+fn once_reads_on_and_leaves_the_file_where_it_is() {
+    let site = site();
+    let master = site.path("inbox/Master.csv");
+    for (place, calls) in [0..3, 3..5].into_iter().enumerate() {
+        append(&master, rows(calls.clone()).as_bytes());
+        let output = site.cdrd(&["run", "--once"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(0), "look {place}: {said}");
+        assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), [calls.end.to_string()]);
+    }
+    assert_eq!(fs::read(&master).expect("it stays"), rows(0..5).as_bytes());
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM delivery"), ["1"], "one life, one delivery");
 }
