@@ -194,6 +194,9 @@ pub fn build(config: &Config, formats: &Formats, runtime: Arc<Runtime>) -> Resul
         formats: formats.clone(),
         engine,
         origin_keys,
+        readings: (config.sources.iter())
+            .map(|source| (source.name.clone(), config.reading(source, &formats.versions())))
+            .collect(),
         claim,
         limits: unpack::Limits::default(),
         scratch: config.state_dir.join("spool"),

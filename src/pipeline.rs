@@ -46,6 +46,9 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// Each origin's part of the identity, by its name.
     pub origin_keys: HashMap<String, String>,
+    /// How each configured source is read now, by its name: what waited may have been accepted under another
+    /// configuration.
+    pub readings: HashMap<String, [u8; 16]>,
     /// ULID of this process's start: the fence against an older process.
     pub claim: String,
     /// Limits of archives.
@@ -122,6 +125,15 @@ pub enum PipelineError {
         /// Format.
         format: String,
     },
+    /// The configuration reads other rows out of the same bytes.
+    #[error(
+        "delivery {delivery} reads otherwise than when it was begun: rows of it that are stored are not there any more; \
+         write its [[format]] as it was, and change it once this delivery has ended"
+    )]
+    ReadsOtherwise {
+        /// Delivery.
+        delivery: String,
+    },
     /// The bytes are nowhere.
     #[error(
         "the original of delivery {delivery} ({name}) is gone, so that it cannot be read again; put it back below originals/, or choose other deliveries; nothing was changed"
@@ -146,7 +158,10 @@ impl PipelineError {
             Self::Body { .. } | Self::Scratch { .. } | Self::StillWritten { .. } | Self::Stopping => {
                 Actor::Transient
             }
-            Self::OriginGone { .. } | Self::OriginalGone { .. } | Self::FormatGone { .. } => Actor::Broken,
+            Self::OriginGone { .. }
+            | Self::OriginalGone { .. }
+            | Self::FormatGone { .. }
+            | Self::ReadsOtherwise { .. } => Actor::Broken,
         }
     }
 
@@ -158,7 +173,8 @@ impl PipelineError {
             Self::StillWritten { .. }
             | Self::OriginGone { .. }
             | Self::OriginalGone { .. }
-            | Self::FormatGone { .. } => true,
+            | Self::FormatGone { .. }
+            | Self::ReadsOtherwise { .. } => true,
             Self::Store(_) | Self::Scratch { .. } | Self::Stopping => false,
         }
     }
@@ -216,6 +232,11 @@ impl Pipeline {
     /// Counters that move while a delivery is read.
     pub fn progress(&self) -> Arc<Progress> {
         self.progress.clone()
+    }
+
+    /// Whether a delivery is read as it was accepted: else nothing that was known of its bytes then counts.
+    fn reads_as_accepted(&self, spooled: &Spooled) -> bool {
+        self.parts.readings.get(&spooled.source).is_none_or(|reading| *reading == spooled.reading)
     }
 
     fn clock_changed(&self, origin: &str, fault: &str) -> bool {

@@ -261,7 +261,7 @@ fn the_size_of_reads_changes_nothing() -> Tested {
 
 #[test]
 fn documents_of_described_formats_are_claimed_by_no_other() -> Tested {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/formats/mapping");
+    let folder = folder("formats/mapping")?;
     for file in std::fs::read_dir(folder)? {
         let path = file?.path();
         assert!(recognise(&head(&std::fs::read(&path)?), None).chosen.is_err(), "{}", path.display());

@@ -396,6 +396,10 @@ impl<'c, 'p> Committer<'c, 'p> {
             self.drain()?;
             return Ok(Step::Changed);
         }
+        if self.next_row < self.opened.next_row {
+            self.drain()?;
+            return Err(PipelineError::ReadsOtherwise { delivery: self.context.spooled.id.to_string() });
+        }
         let content_hash = body_hash.or_else(|| reader.hash());
         self.hand_over(Some(DocumentEnd { rejected: false, content_hash }))?;
         self.context.chunks.borrow_mut().extend(std::mem::take(&mut self.in_flight));

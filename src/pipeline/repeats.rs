@@ -20,7 +20,10 @@ pub(super) fn in_archive(
 ) -> Result<HashMap<u32, Repeat>, PipelineError> {
     let mut repeats = HashMap::new();
     // A file that changed is read anew, whatever it holds.
-    if context.restart || !context.intake().may_be_seen(context.spooled, None)? {
+    if context.restart
+        || !context.pipeline.reads_as_accepted(context.spooled)
+        || !context.intake().may_be_seen(context.spooled, None)?
+    {
         return Ok(repeats);
     }
     let scratch = ScratchFolder(context.pipeline.parts.scratch.clone());
@@ -53,7 +56,13 @@ pub(super) fn in_archive(
 /// in an archive, or while the first of its kind was still waiting.
 pub(super) fn plain(context: &Context<'_>) -> Result<Option<Repeat>, PipelineError> {
     match context.spooled.content_hash {
-        Some(hash) if !context.restart && context.spooled.bytes > 0 => seen(context, &hash),
+        Some(hash)
+            if !context.restart
+                && context.spooled.bytes > 0
+                && context.pipeline.reads_as_accepted(context.spooled) =>
+        {
+            seen(context, &hash)
+        }
         _ => Ok(None),
     }
 }

@@ -11,7 +11,7 @@ use crate::crash_point;
 use crate::dedup::Identifier;
 use crate::formats::{Formats, Head, Row};
 use crate::record::delivery::Spooled;
-use crate::record::document::ZoneRule;
+use crate::record::document::{Dialect, ZoneRule};
 use crate::record::outcome::{Counts, Rejection};
 use crate::record::port::Derive;
 use crate::record::raw::Position;
@@ -142,7 +142,12 @@ impl Pipeline {
         })?;
         let format =
             entered.and_then(|(entered, format)| format.filter(|_| matches!(entered, Entered::Rows)));
-        if !same || rows != document.rows_read || met != open.len() || format != document.format {
+        let alike = match (&format, &document.dialect) {
+            (Some((_, now)), Some(then)) => reads_alike(now, then),
+            _ => true,
+        };
+        let format = format.map(|(format, _)| format);
+        if !same || !alike || rows != document.rows_read || met != open.len() || format != document.format {
             return Ok(Retried::Otherwise);
         }
         let mut done = Done {
@@ -176,7 +181,7 @@ impl Pipeline {
         wanted: u32,
         spooled: &Spooled,
         see: &mut dyn FnMut(Row) -> Result<(), PipelineError>,
-    ) -> Result<Option<(Entered, Option<String>)>, PipelineError> {
+    ) -> Result<Option<(Entered, Option<ReadAs>)>, PipelineError> {
         let mut entered = None;
         self.each_document(spooled, Some(wanted), &mut |_, found| {
             entered = match found {
@@ -197,7 +202,7 @@ fn rows_of(
     path: &str,
     mut bytes: &mut dyn Read,
     see: &mut dyn FnMut(Row) -> Result<(), PipelineError>,
-) -> Result<Option<(Entered, Option<String>)>, PipelineError> {
+) -> Result<Option<(Entered, Option<ReadAs>)>, PipelineError> {
     let failed = |cause| PipelineError::Body { delivery: spooled.id.to_string(), cause };
     let mut head = vec![0; HEAD];
     let Filled { bytes: length, whole } = match read_up_to(&mut bytes, &mut head) {
@@ -236,7 +241,18 @@ fn rows_of(
         }
         next += 1;
     }
-    Ok(Some((Entered::Rows, Some(format.card().id.to_owned()))))
+    Ok(Some((Entered::Rows, Some((format.card().id.to_owned(), claim.dialect)))))
+}
+
+/// Format and dialect of a document.
+type ReadAs = (String, Dialect);
+
+/// Whether rows that are stored would say the same today. The zone is corrected otherwise, and a layout of times may have
+/// come behind those that were there.
+fn reads_alike(now: &Dialect, then: &Dialect) -> bool {
+    (now.encoding, now.separator, now.date_order, now.minute, now.lengths)
+        == (then.encoding, then.separator, then.date_order, then.minute, then.lengths)
+        && now.times.starts_with(&then.times)
 }
 
 fn halt(stop: &AtomicBool) -> Result<(), PipelineError> {

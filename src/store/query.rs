@@ -279,7 +279,10 @@ pub enum QueryError {
     )]
     Unfit(String),
     /// What is half read cannot be read again.
-    #[error("delivery {0} is not read to its end; let `cdrd run` or `cdrd import` finish it first")]
+    #[error(
+        "delivery {0} is not read to its end; let `cdrd run` or `cdrd import` finish it first (one that follows a growing file \
+         ends when that file is rotated)"
+    )]
     Unfinished(String),
     /// A statement failed.
     #[error("the database refuses this: {cause}; {mend}")]

@@ -7,8 +7,7 @@ const GOOD: &str = "2025-03-12 09:15:40";
 const BAD: &str = "2025-13-12 09:15:40";
 
 fn fixture(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path))
-        .expect("it is there")
+    std::fs::read_to_string(crate::site::repository("fixtures").join(path)).expect("it is there")
 }
 
 fn wide(text: &str) -> Vec<u8> {

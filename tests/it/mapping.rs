@@ -3,10 +3,9 @@
 use crate::site::Site;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
 
 fn fixture(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/formats/mapping").join(name);
+    let path = crate::site::repository("fixtures/formats/mapping").join(name);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -332,4 +331,59 @@ fn the_example_of_the_manual_does_what_it_says() {
     }
     assert_eq!(said, block(page, "text"));
     assert_eq!(site.query("cdr.db", "SELECT skipped, rejected FROM delivery"), ["2|0"]);
+}
+
+const PLAIN: &str = "[[format]]\nid = \"plain\"\nseparator = \";\"\ndates = \"month-first\"\n\
+    match = [\"start\", \"caller_number\", \"callee_number\"]\n[format.columns]\nstart = \"When\"\n\
+    caller_number = \"From\"\ncallee_number = \"To\"\nduration = \"Secs\"\n";
+
+fn rewrite(site: &Site, from: &str, to: &str) {
+    let config = fs::read_to_string(site.path("config.toml")).expect("our file");
+    assert!(config.contains(from), "{config}");
+    fs::write(site.path("config.toml"), config.replace(from, to)).expect("our file");
+}
+
+#[test]
+fn rejected_rows_of_a_document_that_reads_otherwise_now_are_not_stored_beside_the_others() {
+    let site = site(PLAIN);
+    let list = "When;From;To;Secs\n05/06/2025 10:00:00;201;300;5\n25/06/2025 10:00:01;201;301;5\n";
+    assert_eq!(import(&site, "list.csv", list.as_bytes()), Some(3));
+    assert_eq!(site.query("cdr.db", "SELECT substr(started_at, 1, 7) FROM cdr"), ["2025-05"]);
+    rewrite(&site, "month-first", "day-first");
+    site.cdrd(&["rejected", "retry", "--all"]);
+    assert_eq!(
+        site.query("cdr.db", "SELECT count(*) FROM cdr"),
+        ["1"],
+        "half May, half June is nobody's list"
+    );
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM rejected WHERE resolved_at IS NULL"), ["1"]);
+    let id = site.query("cdr.db", "SELECT id FROM delivery").remove(0);
+    assert_eq!(site.cdrd(&["replay", &id]).status.code(), Some(0));
+    let months = site.query("cdr.db", "SELECT substr(started_at, 1, 10) FROM cdr ORDER BY 1");
+    assert_eq!(months, ["2025-06-05", "2025-06-25"]);
+}
+
+#[test]
+fn a_followed_file_that_reads_otherwise_is_told_and_passes_nothing_over() {
+    let site = site(PLAIN);
+    rewrite(&site, "path = \"inbox\"", "path = \"inbox\"\nmode = \"append\"\nfiles = [\"M.csv\"]");
+    let row = |call: u32| format!("05/06/2025 10:00:{call:02};201;{};5\n", 300 + call);
+    let file = site.path("inbox/M.csv");
+    let mut text = "When;From;To;Secs\n".to_owned() + &(0..10).map(row).collect::<String>();
+    fs::write(&file, &text).expect("the folder is writable");
+    assert_eq!(site.cdrd(&["run", "--once"]).status.code(), Some(0));
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["10"]);
+    text += &(10..20).map(row).collect::<String>();
+    fs::write(&file, &text).expect("the folder is writable");
+    fs::rename(&file, site.path("inbox/M.csv.1")).expect("it is rotated");
+    fs::write(&file, "").expect("the folder is writable");
+    rewrite(&site, "separator = \";\"", "separator = \",\"");
+    let output = site.cdrd(&["run", "--once"]);
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("reads otherwise than when it was begun"), "{said}");
+    rewrite(&site, "separator = \",\"", "separator = \";\"");
+    site.cdrd(&["run", "--once"]);
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["20"], "nothing was passed over");
 }

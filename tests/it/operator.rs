@@ -342,3 +342,19 @@ fn what_is_written_into_a_claimed_file_between_storing_and_removing_is_read() {
     assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["40"]);
     assert!(files_below(&site.path("inbox")).is_empty());
 }
+
+#[test]
+fn what_waited_over_a_change_of_the_configuration_is_known_under_neither_reading() {
+    let site = Site::new("UTC", "DE");
+    site.drop_file("a.csv", rows(0..20).as_bytes());
+    let mut daemon = site.start(Some("accept-durable:1"));
+    assert!(!daemon.0.wait().expect("the child is ours").success(), "accepted, and not read");
+    rewrite_config(&site, "\"UTC\"", "\"Europe/Berlin\"");
+    site.run_to_end();
+    assert_eq!(site.query("cdr.db", "SELECT DISTINCT utc_offset_min FROM cdr"), ["60"]);
+    rewrite_config(&site, "\"Europe/Berlin\"", "\"UTC\"");
+    site.drop_file("a.csv", rows(0..20).as_bytes());
+    site.run_to_end();
+    let states = site.query("cdr.db", "SELECT state, duplicate FROM delivery ORDER BY id");
+    assert_eq!(states, ["done|0", "done|20"], "it was never read as UTC");
+}

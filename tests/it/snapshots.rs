@@ -7,7 +7,7 @@ use cdrd::cli::screen::Screen;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{Cursor, Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The site of all snapshots: five deliveries, of which one comes twice, one is an archive in an archive and one is no
 /// calls.
@@ -40,7 +40,7 @@ fn stored() -> Site {
 }
 
 fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
+    crate::site::repository("fixtures").join(path)
 }
 
 fn read(site: &Site, name: &str) -> Vec<u8> {
@@ -173,7 +173,7 @@ fn size(text: &str) -> Option<usize> {
 /// Compares with the file of this name, or writes it.
 fn check(site: &Site, name: &str, parts: &[String]) {
     let text = settled(site, &parts.concat());
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots").join(format!("{name}.txt"));
+    let path = crate::site::repository("tests/it/snapshots").join(format!("{name}.txt"));
     if std::env::var_os("CDRD_UPDATE_SNAPSHOTS").is_some() {
         std::fs::create_dir_all(path.parent().expect("it has a folder")).expect("the repository is writable");
         std::fs::write(&path, text).expect("the repository is writable");

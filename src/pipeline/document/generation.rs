@@ -5,7 +5,7 @@
 
 use super::{Committer, Context, HEAD, body_failed, origin_key, reject};
 use crate::dedup::Identifier;
-use crate::formats::{Format, Head, Row, RowReader};
+use crate::formats::{Claim, Format, Formats, Head, Row, RowReader, Verdict};
 use crate::intake::Claimed;
 use crate::normalise::ClockWatch;
 use crate::pipeline::body::{self, BodyRead, ScratchFolder, read_up_to};
@@ -208,14 +208,35 @@ impl Generation<'_, '_> {
         &self,
         opened: OpenedGrowing,
     ) -> Result<Option<(OpenedGrowing, &'static dyn Format)>, PipelineError> {
-        let Some((id, _)) = &opened.read_as else { return Ok(None) };
+        let Some((id, dialect)) = &opened.read_as else { return Ok(None) };
         match self.context.pipeline.parts.formats.by_id(id) {
+            Some(format) if !Formats::is_built_in(id) && self.is_written_otherwise(format, dialect)? => {
+                Err(reads_otherwise(self.context))
+            }
             Some(format) => Ok(Some((opened, format))),
             None => Err(PipelineError::FormatGone {
                 delivery: self.context.spooled.id.to_string(),
                 format: id.clone(),
             }),
         }
+    }
+
+    /// Whether a format that a person describes has changed since: rows would be cut and named in another way.
+    fn is_written_otherwise(
+        &self,
+        format: &'static dyn Format,
+        then: &Dialect,
+    ) -> Result<bool, PipelineError> {
+        let head = self.head()?;
+        let name = &self.context.spooled.name;
+        Ok(match format.recognise_pinned(&Head { bytes: &head, complete: head.len() < HEAD, name }) {
+            Verdict::Refused { .. } => true,
+            Verdict::Undecided { .. } => false,
+            Verdict::Claimed(Claim { dialect: now, .. }) => {
+                (now.separator, now.lengths) != (then.separator, then.lengths)
+                    || !now.times.starts_with(&then.times)
+            }
+        })
     }
 
     fn opened(&self) -> Result<Option<OpenedGrowing>, PipelineError> {
@@ -285,6 +306,10 @@ impl Generation<'_, '_> {
         let mut rows = format.open(dialect, Box::new(Cursor::new(front).chain(rest)));
         committer.read_on(&mut *rows, seam, &|| beyond.get() && !self.growth.ended)
     }
+}
+
+fn reads_otherwise(context: &Context<'_>) -> PipelineError {
+    PipelineError::ReadsOtherwise { delivery: context.spooled.id.to_string() }
 }
 
 fn no_lines(format: &'static dyn Format) -> Rejection {
@@ -386,7 +411,10 @@ impl Committer<'_, '_> {
                     return Err(body_failed(self.context, cause));
                 }
             };
-            let Some(mut row) = row else { return Ok(()) };
+            let Some(mut row) = row else {
+                // What is committed is not there any more: whatever came since would be passed over as well.
+                return if dropped < seam.dropped { Err(reads_otherwise(self.context)) } else { Ok(()) };
+            };
             if undecided() {
                 return Ok(());
             }

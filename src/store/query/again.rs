@@ -1,6 +1,7 @@
 //! What a person chooses to have read again.
 
 use crate::record::delivery::DeliveryId;
+use crate::record::document::Dialect;
 use crate::store::DeliveryStart;
 use jiff::Timestamp;
 
@@ -43,6 +44,8 @@ pub struct RejectedDocument {
     pub number: u32,
     /// Format in which it was read.
     pub format: Option<String>,
+    /// Dialect in which it was read.
+    pub dialect: Option<Dialect>,
     /// Rows that were read.
     pub rows_read: u64,
     /// All its open rejections, in row order; row 0 is the document as a whole and stands alone.

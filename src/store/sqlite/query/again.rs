@@ -127,7 +127,7 @@ pub(super) fn rejected_documents(
     conditions.text("l.source =", wish.source.clone());
     conditions.text("coalesce(d.format, '') =", wish.format.clone());
     let sql = format!(
-        "SELECT {DELIVERY}, d.id AS document, d.number, d.format, d.rows_read, r.id AS rejection, r.row_number, \
+        "SELECT {DELIVERY}, d.id AS document, d.number, d.format, d.dialect, d.rows_read, r.id AS rejection, r.row_number, \
                 r.byte_offset, 1{} AS chosen \
            FROM rejected r JOIN document d ON d.id = r.document_id JOIN delivery l ON l.id = d.delivery_id \
           WHERE r.resolved_at IS NULL AND d.state IN ('done', 'rejected') AND l.state NOT IN ('reading', 'growing') \
@@ -152,6 +152,7 @@ pub(super) fn rejected_documents(
                 document,
                 number: u32::try_from(number("number")).unwrap_or(0),
                 format: text(&table, row, "format"),
+                dialect: text(&table, row, "dialect").and_then(|text| serde_json::from_str(&text).ok()),
                 rows_read: number("rows_read"),
                 rejections: vec![rejection],
             }),
