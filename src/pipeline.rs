@@ -1,7 +1,9 @@
 //! The sentence: claim -> unpack -> recognise -> read -> normalise -> identify -> commit -> retire.
 //!
-//! One thread reads while the store's writer commits; a crash anywhere repeats work and never a row. Must never know a
-//! source or a vendor, and must never acknowledge anything: that was done at the door.
+//! Threads read, one what is small and one what is large, while the store's writer commits; a crash anywhere repeats work
+//! and never a row.
+//!
+//! Must never know a source or a vendor, and must never acknowledge anything: that was done at the door.
 
 mod body;
 mod document;

@@ -1,7 +1,7 @@
 //! One document: recognise, then read, normalise, identify and commit in chunks.
 //!
-//! The whole document is always read from its start, because copies are counted over all its rows and archives cannot
-//! be entered in the middle; rows below the store's `next_row` are read and dropped.
+//! The whole document is read from its start, because copies are counted over all its rows and archives cannot be entered
+//! in the middle; rows below the store's `next_row` are read and dropped. Only one that grows is read on: `generation`.
 
 mod generation;
 
