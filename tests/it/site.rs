@@ -76,6 +76,20 @@ impl Site {
         if let Some(crash) = crash {
             command.env("CDRD_CRASH", crash);
         }
+        self.started(command)
+    }
+
+    /// Starts the daemon, in which threads wait at the named place until the file exists.
+    pub fn start_held(&self, hold: Option<(&str, &Path)>) -> Daemon {
+        let mut command = self.command(&["run"]);
+        if let Some((place, until)) = hold {
+            command.env("CDRD_HANG", place).env("CDRD_HANG_UNTIL", until);
+        }
+        self.started(command)
+    }
+
+    /// A daemon started by this command, which says what it says in the log.
+    pub fn started(&self, mut command: Command) -> Daemon {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log file");
         let said_before = self.log().len();
