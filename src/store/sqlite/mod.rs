@@ -16,7 +16,6 @@ mod insert;
 mod legs;
 mod lineage;
 pub mod query;
-mod raw;
 mod rederive;
 mod rejections;
 mod retry;
@@ -33,6 +32,7 @@ use super::{
 };
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::port::Derive;
+use crate::sqlite::raw;
 use checkpoint::Checkpointer;
 use database::{Database, Fault};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
