@@ -5,6 +5,7 @@
 //! drops them, which is why the splitting is done here.
 
 use super::encoding::{decode, windows};
+use super::marks::{BLOCK, marks};
 use crate::record::document::Encoding;
 use crate::record::raw::Values;
 use memchr::memchr;
@@ -17,7 +18,7 @@ enum Quotes {
     Doubled,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
     start: usize,
     end: usize,
@@ -34,6 +35,23 @@ pub(super) enum Split {
     Open,
     /// What closes a quoted field cannot be its closing quote: the field was never closed.
     Torn,
+}
+
+/// A field of which the end is sought.
+struct Field {
+    start: usize,
+    state: State,
+    /// As they are if it is enclosed.
+    quotes: Quotes,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// Not in quotes, so far.
+    Bare,
+    Enclosed,
+    /// A quote at this place, which encloses it if a separator or a line end follows.
+    Closed(usize),
 }
 
 /// Splits records; keeps its room between them.
@@ -60,6 +78,60 @@ impl Splitter {
         self.at = 0;
         self.open = None;
         self.doubled = false;
+    }
+
+    /// Splits the record at the beginning of these bytes in the usual case: it is one line, and all its quotes enclose
+    /// fields. Gives the length of the line, without its end; `None` where [`Self::feed`] must look.
+    pub(super) fn line(&mut self, bytes: &[u8], separator: u8) -> Option<usize> {
+        self.restart();
+        let quote = self.quote.unwrap_or(separator);
+        let mut field = Field { start: 0, state: State::Bare, quotes: Quotes::Plain };
+        for (block, base) in bytes.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
+            let mut marks = match block.try_into() {
+                Ok(whole) => marks(whole, separator, quote),
+                Err(_) => {
+                    let mut padded = [0; BLOCK];
+                    padded[..block.len()].copy_from_slice(block);
+                    marks(&padded, separator, quote) & ((1 << block.len()) - 1)
+                }
+            };
+            while marks != 0 {
+                let at = base + marks.trailing_zeros() as usize;
+                marks &= marks - 1;
+                let mark = bytes[at];
+                match field.state {
+                    State::Bare if mark != separator && Some(mark) == self.quote => {
+                        if at != field.start {
+                            return None;
+                        }
+                        field.state = State::Enclosed;
+                        continue;
+                    }
+                    State::Bare => {
+                        self.spans.push(Span { start: field.start, end: at, stop: at, quotes: Quotes::None });
+                    }
+                    State::Enclosed if mark == quote => {
+                        field.state = State::Closed(at);
+                        continue;
+                    }
+                    State::Enclosed if mark == separator => continue,
+                    State::Closed(end) if at == end + 1 && mark == quote => {
+                        (field.state, field.quotes) = (State::Enclosed, Quotes::Doubled);
+                        continue;
+                    }
+                    State::Closed(end) if at == end + 1 => {
+                        let (start, quotes) = (field.start + 1, field.quotes);
+                        self.spans.push(Span { start, end, stop: at, quotes });
+                    }
+                    State::Enclosed | State::Closed(_) => return None,
+                }
+                if mark != separator {
+                    return Some(at);
+                }
+                field = Field { start: at + 1, state: State::Bare, quotes: Quotes::Plain };
+            }
+        }
+        None
     }
 
     /// Goes on splitting a record of which `bytes` are known; `line` is where its last line begins.
@@ -222,6 +294,7 @@ impl<'r> Fields<'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn split(line: &str) -> (Split, Vec<String>) {
         let mut splitter = Splitter::new(Some(b'"'), Encoding::Utf8);
@@ -253,5 +326,35 @@ mod tests {
         assert_eq!(splitter.feed(line, 0, b','), Split::Whole);
         assert_eq!(splitter.fields(line).joined(1, 3), "SIP/1,60,\"x\"");
         assert_eq!(splitter.fields(line).joined(3, 3), "x");
+    }
+
+    proptest! {
+        #[test]
+        fn the_usual_case_is_split_as_any_other(
+            text in "([a,]|\"\"|a{70}|(\"|\",|,\")[ab,]{0,9}(\"|\",|,\")){0,30}[\r\n]?[a,\"\r\n]{0,3}",
+            quoted in any::<bool>(),
+        ) {
+            let new = || Splitter::new(quoted.then_some(b'"'), Encoding::Utf8);
+            let (mut usual, mut any) = (new(), new());
+            if let Some(length) = usual.line(text.as_bytes(), b',') {
+                prop_assert_eq!(text.find(['\r', '\n']), Some(length));
+                prop_assert_eq!(any.feed(&text.as_bytes()[..length], 0, b','), Split::Whole);
+                prop_assert_eq!(usual.spans, any.spans);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_usual() {
+        let length = |line: &str| Splitter::new(Some(b'"'), Encoding::Utf8).line(line.as_bytes(), b',');
+        let long = "x".repeat(200);
+        for line in ["a,\"b,c\",d", "\"\"\"Ann\"\" <1>\",x", "a,,", "\"\"", "", &format!("{long},\"{long}\"")]
+        {
+            assert_eq!(length(&format!("{line}\nmore")), Some(line.len()), "{line}");
+            assert_eq!(length(line), None, "its end is not known");
+        }
+        for line in ["\"a\" ,b", "\"Ann\" <1>,x", "a,5\" pipe", "\"a,\"b\"", "\"a"] {
+            assert_eq!(length(&format!("{line}\n")), None, "{line}");
+        }
     }
 }
