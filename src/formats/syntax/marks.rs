@@ -13,7 +13,8 @@ pub(super) fn marks(block: &[u8; BLOCK], separator: u8, quote: u8) -> u64 {
     // Written so that the compiler compares sixteen or more bytes by one instruction.
     let mut found = [0; BLOCK];
     for (found, byte) in found.iter_mut().zip(block) {
-        *found = u8::from((*byte == separator) | (*byte == quote) | (*byte == b'\n') | (*byte == b'\r'));
+        let is = |mark| u8::from(*byte == mark);
+        *found = is(separator) | is(quote) | is(b'\n') | is(b'\r');
     }
     let eights = found.as_chunks().0.iter().rev();
     eights.fold(0, |bits, eight| bits << 8 | u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56)

@@ -87,13 +87,12 @@ impl Splitter {
         let quote = self.quote.unwrap_or(separator);
         let mut field = Field { start: 0, state: State::Bare, quotes: Quotes::Plain };
         for (block, base) in bytes.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
-            let mut marks = match block.try_into() {
-                Ok(whole) => marks(whole, separator, quote),
-                Err(_) => {
-                    let mut padded = [0; BLOCK];
-                    padded[..block.len()].copy_from_slice(block);
-                    marks(&padded, separator, quote) & ((1 << block.len()) - 1)
-                }
+            let mut marks = if let Ok(whole) = block.try_into() {
+                marks(whole, separator, quote)
+            } else {
+                let mut padded = [0; BLOCK];
+                padded[..block.len()].copy_from_slice(block);
+                marks(&padded, separator, quote) & ((1 << block.len()) - 1)
             };
             while marks != 0 {
                 let at = base + marks.trailing_zeros() as usize;
