@@ -5,7 +5,7 @@
 //! drops them, which is why the splitting is done here.
 
 use super::encoding::{decode, windows};
-use super::marks::{BLOCK, marks};
+use super::marks::Marks;
 use crate::record::document::Encoding;
 use crate::record::raw::Values;
 use memchr::memchr;
@@ -37,21 +37,20 @@ pub(super) enum Split {
     Torn,
 }
 
-/// A field of which the end is sought.
-struct Field {
-    start: usize,
-    state: State,
-    /// As they are if it is enclosed.
-    quotes: Quotes,
-}
-
-#[derive(Clone, Copy)]
-enum State {
-    /// Not in quotes, so far.
-    Bare,
-    Enclosed,
-    /// A quote at this place, which encloses it if a separator or a line end follows.
-    Closed(usize),
+/// The quote that encloses a field, behind those that are doubled. `None` where the line ends first.
+fn closing(bytes: &[u8], marks: &mut Marks<'_>, separator: u8, quotes: &mut Quotes) -> Option<usize> {
+    loop {
+        let at = marks.next()?;
+        match bytes[at] {
+            mark if mark == separator => {}
+            b'\r' | b'\n' => return None,
+            mark if bytes.get(at + 1) != Some(&mark) => return Some(at),
+            _ => {
+                *quotes = Quotes::Doubled;
+                marks.next();
+            }
+        }
+    }
 }
 
 /// Splits records; keeps its room between them.
@@ -84,53 +83,28 @@ impl Splitter {
     /// fields. Gives the length of the line, without its end; `None` where [`Self::feed`] must look.
     pub(super) fn line(&mut self, bytes: &[u8], separator: u8) -> Option<usize> {
         self.restart();
-        let quote = self.quote.unwrap_or(separator);
-        let mut field = Field { start: 0, state: State::Bare, quotes: Quotes::Plain };
-        for (block, base) in bytes.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
-            let mut marks = if let Ok(whole) = block.try_into() {
-                marks(whole, separator, quote)
+        let mut marks = Marks::new(bytes, separator, self.quote.unwrap_or(separator));
+        let mut start = 0;
+        loop {
+            let mut span = Span { start, end: 0, stop: marks.next()?, quotes: Quotes::None };
+            if Some(bytes[span.stop]) == self.quote && bytes[span.stop] != separator {
+                if span.stop != start {
+                    return None;
+                }
+                span.quotes = Quotes::Plain;
+                (span.start, span.end) =
+                    (start + 1, closing(bytes, &mut marks, separator, &mut span.quotes)?);
+                span.stop = marks.next().filter(|stop| *stop == span.end + 1)?;
             } else {
-                let mut padded = [0; BLOCK];
-                padded[..block.len()].copy_from_slice(block);
-                marks(&padded, separator, quote) & ((1 << block.len()) - 1)
-            };
-            while marks != 0 {
-                let at = base + marks.trailing_zeros() as usize;
-                marks &= marks - 1;
-                let mark = bytes[at];
-                match field.state {
-                    State::Bare if mark != separator && Some(mark) == self.quote => {
-                        if at != field.start {
-                            return None;
-                        }
-                        field.state = State::Enclosed;
-                        continue;
-                    }
-                    State::Bare => {
-                        self.spans.push(Span { start: field.start, end: at, stop: at, quotes: Quotes::None });
-                    }
-                    State::Enclosed if mark == quote => {
-                        field.state = State::Closed(at);
-                        continue;
-                    }
-                    State::Enclosed if mark == separator => continue,
-                    State::Closed(end) if at == end + 1 && mark == quote => {
-                        (field.state, field.quotes) = (State::Enclosed, Quotes::Doubled);
-                        continue;
-                    }
-                    State::Closed(end) if at == end + 1 => {
-                        let (start, quotes) = (field.start + 1, field.quotes);
-                        self.spans.push(Span { start, end, stop: at, quotes });
-                    }
-                    State::Enclosed | State::Closed(_) => return None,
-                }
-                if mark != separator {
-                    return Some(at);
-                }
-                field = Field { start: at + 1, state: State::Bare, quotes: Quotes::Plain };
+                span.end = span.stop;
             }
+            let stop = span.stop;
+            self.spans.push(span);
+            if bytes[stop] != separator {
+                return Some(stop);
+            }
+            start = stop + 1;
         }
-        None
     }
 
     /// Goes on splitting a record of which `bytes` are known; `line` is where its last line begins.
