@@ -6,6 +6,7 @@
 
 use super::encoding::{decode, windows};
 use crate::record::document::Encoding;
+use crate::record::raw::Values;
 use memchr::memchr;
 use std::borrow::Cow;
 
@@ -149,13 +150,24 @@ impl<'r> Fields<'r> {
     /// A field without its quotes; empty when there is no such field.
     pub fn get(&self, place: usize) -> Cow<'r, str> {
         let Some(span) = self.spans.get(place) else { return Cow::Borrowed("") };
-        let text = self.between(span.start, span.end);
-        match self.quote.map(char::from) {
-            Some(mark) if span.quotes == Quotes::Doubled => Cow::Owned(
-                text.replace(&[mark, mark].iter().collect::<String>(), mark.encode_utf8(&mut [0; 4])),
-            ),
-            _ => text,
+        if span.quotes != Quotes::Doubled {
+            return self.between(span.start, span.end);
         }
+        let mut text = String::with_capacity(span.end - span.start);
+        self.undoubled(span, &mut text);
+        Cow::Owned(text)
+    }
+
+    /// Appends a field with one quote for each two.
+    fn undoubled(&self, span: &Span, out: &mut String) {
+        let (text, mark) = (self.between(span.start, span.end), self.quote.unwrap_or(b'"'));
+        let mut rest = &*text;
+        while let Some(place) = memchr(mark, rest.as_bytes()) {
+            let (before, behind) = rest.split_at(place + 1);
+            out.push_str(before);
+            rest = behind.strip_prefix(char::from(mark)).unwrap_or(behind);
+        }
+        out.push_str(rest);
     }
 
     /// The bytes of a field between its quotes; doubled quotes stay doubled.
@@ -166,6 +178,20 @@ impl<'r> Fields<'r> {
     /// Whether a field stands in quotes.
     pub fn is_enclosed(&self, place: usize) -> bool {
         self.spans.get(place).is_some_and(|span| span.quotes != Quotes::None)
+    }
+
+    /// Gives the first `count` fields to a record. A record that is text as a whole is taken at once.
+    pub fn write(&self, count: usize, values: &mut Values) {
+        let Some(text) = self.text else {
+            return self.iter().take(count).for_each(|value| values.push(&value));
+        };
+        let taken = values.take(text);
+        for span in self.spans.iter().take(count) {
+            match span.quotes {
+                Quotes::Doubled => values.write(|out| self.undoubled(span, out)),
+                _ => values.lend(taken + span.start, taken + span.end),
+            }
+        }
     }
 
     /// All fields.

@@ -9,7 +9,7 @@ use super::columns::Content;
 use crate::record::card::Card;
 use crate::record::cdr::{Cdr, TextColumn};
 use crate::record::document::{Column, Dialect, Layout, RowKind};
-use crate::record::raw::{Position, RawRecord};
+use crate::record::raw::{Position, RawRecord, Values};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -214,7 +214,7 @@ pub fn decode(
     rest = tail;
     let extra: Map<String, Value> =
         row.and_then(|row| serde_json::from_str(row.text(TextColumn::Extra)).ok()).unwrap_or_default();
-    let mut raw = RawRecord::new(layout.layout.clone(), position);
+    let mut raw = Values::default();
     for column in 0..values {
         match tags[column / 4] >> (column % 4 * 2) & 3 {
             BLANK => raw.push(""),
@@ -237,6 +237,7 @@ pub fn decode(
             _ => return Err(Undecodable),
         }
     }
+    let raw = RawRecord::new(layout.layout.clone(), position, &raw);
     if rest.is_empty() { Ok((raw, copy)) } else { Err(Undecodable) }
 }
 
