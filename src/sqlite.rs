@@ -77,8 +77,9 @@ impl<'c> Prepared<'c> {
         Ok(first)
     }
 
-    /// Statements are found by the address of their text: hashing the text would cost as much as a seek.
-    fn statement(&mut self, sql: &'static str) -> Result<&mut Statement<'c>, SqlError> {
+    /// A statement, prepared once. It is found by the address of its text: hashing that would cost
+    /// as much as a seek.
+    pub fn statement(&mut self, sql: &'static str) -> Result<&mut Statement<'c>, SqlError> {
         match self.statements.entry((sql.as_ptr().addr(), sql.len())) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => Ok(entry.insert(self.connection.prepare(sql)?)),

@@ -3,8 +3,8 @@
 
 use super::columns::Stamp;
 use super::group::{Relink, Remembered};
-use super::raw::{Connection, Row, SqlError, Value};
-use super::stated::{self, KnownLayout, Place};
+use super::raw::{Binding, Connection, Row, SqlError, Value};
+use super::stated::{self, KnownLayout, Places};
 use crate::dedup::Key;
 use crate::record::card::Card;
 use crate::record::document::{Layout, RowKind};
@@ -62,6 +62,8 @@ pub struct Database<'c> {
     summaries: Option<bool>,
     /// Some link value names another call; never taken back, a look costs little.
     links: bool,
+    /// An origin, and the highest of the names of its calls and their link values.
+    reach: Option<(String, String)>,
     group: Option<Remembered>,
     /// The last number given before the switch under way.
     switch: Option<i64>,
@@ -81,6 +83,7 @@ impl<'c> Database<'c> {
             writing: Vec::new(),
             summaries: None,
             links: false,
+            reach: None,
             group: None,
             switch: None,
             relink: None,
@@ -150,6 +153,7 @@ impl<'c> Database<'c> {
         self.known.clear();
         self.writing.clear();
         self.summaries = None;
+        self.reach = None;
         self.group = None;
         if !savepoint {
             self.close_switch();
@@ -310,6 +314,37 @@ impl<'c> Database<'c> {
         Ok(self.links)
     }
 
+    /// The highest of the names of an origin's calls and of their link values. Ids that grow with time lie beyond it:
+    /// nothing stored can have them.
+    pub fn calls_end(&mut self, origin: &str) -> Result<&str, Fault> {
+        if self.reach.as_ref().is_none_or(|(known, _)| known != origin) {
+            let find = "SELECT max(coalesce((SELECT max(call_group) FROM cdr WHERE origin = ?1), ''),
+                                   coalesce((SELECT max(value) FROM call_link WHERE origin = ?1), ''))";
+            let end = self.one(find, &[Value::Text(origin)], |row| row.text(0).to_owned())?;
+            self.reach = Some((origin.to_owned(), end.unwrap_or_default()));
+        }
+        Ok(self.reach.as_ref().map_or("", |(_, end)| end))
+    }
+
+    /// A call of an origin has this name or link value now.
+    pub fn calls_reach(&mut self, origin: &str, name: &str) {
+        if let Some((known, end)) = &mut self.reach
+            && known == origin
+            && end.as_str() < name
+        {
+            name.clone_into(end);
+        }
+    }
+
+    /// Runs a statement with what `bind` gives it; parameters left out are NULL.
+    pub fn run_bound<'v>(
+        &mut self,
+        sql: &'static str,
+        bind: impl FnOnce(&mut Binding<'_, 'v, '_>) -> Result<(), SqlError>,
+    ) -> Result<u64, SqlError> {
+        self.prepared.statement(sql)?.run_bound(bind)
+    }
+
     /// Forgets whether any summary holds a place.
     pub const fn summaries_changed(&mut self) {
         self.summaries = None;
@@ -337,8 +372,8 @@ impl<'c> Database<'c> {
             self.writing.swap(0, place);
             return Ok(self.writing[0].clone());
         }
-        let places = stated::places(layout);
-        let words: Vec<String> = places.iter().map(Place::word).collect();
+        let places = Places::of(layout);
+        let words = places.words();
         let headers: Vec<&str> = layout.columns.iter().map(|column| column.header.as_str()).collect();
         let (words, headers) = (json(&words)?, json(&headers)?);
         let (dialect, kind) = (json(&layout.dialect)?, json(&layout.kind)?);
@@ -364,7 +399,7 @@ impl<'c> Database<'c> {
                 )?
                 .ok_or_else(|| Fault::Damaged("table layout gave no id".to_owned()))?,
         };
-        let known = Rc::new(KnownLayout::new(id, layout.clone(), places));
+        let known = Rc::new(KnownLayout { id, layout: layout.clone(), places });
         // Each document has its own copy of its layout: keep only those of the documents in work.
         self.writing.truncate(15);
         self.writing.insert(0, known.clone());
