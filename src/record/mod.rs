@@ -6,6 +6,7 @@ pub mod card;
 pub mod cdr;
 pub mod delivery;
 pub mod document;
+pub mod extra;
 pub mod field;
 pub mod origin;
 pub mod outcome;

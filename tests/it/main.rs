@@ -18,6 +18,7 @@ mod mend;
 
 mod not_cdrs;
 mod operator;
+mod readings;
 mod repeats;
 mod service;
 mod site;
