@@ -3,6 +3,7 @@
 
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::outcome::Actor;
+use crate::sqlite::raw::SqlError;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -16,7 +17,7 @@ pub enum IntakeError {
         /// Its path, printable.
         path: String,
         /// What SQLite said.
-        source: sqlx::Error,
+        source: SqlError,
     },
     /// `spool.db` has another layout.
     #[error(
@@ -193,17 +194,17 @@ pub(super) fn shown(path: &Path) -> String {
 }
 
 /// A busy, full or failing disk may get better; a malformed or foreign file will not.
-fn database_actor(error: &sqlx::Error) -> Actor {
-    match error {
-        sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Actor::Transient,
-        sqlx::Error::Database(database) => {
-            let primary = database.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
-            // SQLITE_BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN
-            match primary {
-                Some(5 | 6 | 7 | 10 | 13 | 14) => Actor::Transient,
-                _ => Actor::Broken,
-            }
-        }
+const fn database_actor(error: &SqlError) -> Actor {
+    // SQLITE_BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN
+    match error.code & 0xff {
+        5 | 6 | 7 | 10 | 13 | 14 => Actor::Transient,
         _ => Actor::Broken,
     }
+}
+
+/// What the driver said when it opened the file.
+pub(super) fn of_sqlx(error: &sqlx::Error) -> SqlError {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let code = code.and_then(|code| code.parse().ok()).unwrap_or(0);
+    SqlError { code, message: error.to_string(), rolled_back: true }
 }

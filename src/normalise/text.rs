@@ -7,14 +7,14 @@ use crate::record::card::Card;
 use crate::record::cdr::{Direction, TextColumn, TextColumns};
 use crate::record::extra::quoted;
 use crate::record::field::Field;
-use crate::record::raw::{RawRecord, Span};
+use crate::record::raw::{RawRecord, Span, trimmed};
 
 /// Name and number of a `"Name" <number>`; either may be empty.
 pub(super) fn caller_id(text: &str) -> (&str, &str) {
-    let text = text.trim();
+    let text = trimmed(text);
     let bracketed = text
         .strip_suffix('>')
-        .and_then(|front| front.rfind('<').map(|place| (&front[..place], front[place + 1..].trim())));
+        .and_then(|front| front.rfind('<').map(|place| (&front[..place], trimmed(&front[place + 1..]))));
     match bracketed {
         Some((name, number)) => (unquoted(name), number),
         None if text.bytes().all(|b| b.is_ascii_digit() || b == b'+') => ("", text),
@@ -24,8 +24,8 @@ pub(super) fn caller_id(text: &str) -> (&str, &str) {
 
 /// Without the quotes around it. A single quote mark inside belongs to the name.
 fn unquoted(text: &str) -> &str {
-    let text = text.trim();
-    text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text).trim()
+    let text = trimmed(text);
+    text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).map_or(text, trimmed)
 }
 
 /// Extension or group number behind a leg: the one that the record names, else the phone on our side of it.
@@ -35,7 +35,7 @@ pub(super) fn extension(raw: &RawRecord, direction: Direction) -> &str {
         Direction::Inbound => Field::DstChannelExtension,
         Direction::Unknown | Direction::Transit => return "",
     };
-    let value = raw.get(ours).trim();
+    let value = raw.trimmed(ours);
     // Grandstream writes the trunk there when no phone is behind the channel.
     if begins(value, "trunk_") { "" } else { value }
 }
@@ -128,7 +128,7 @@ pub(super) fn as_written(raw: &RawRecord) -> TextColumns {
 pub(super) fn derived(raw: &RawRecord, card: &Card, direction: Direction, text: &mut TextColumns) {
     fill(text, TextColumn::CallerName, caller_id(raw.get(Field::CallerId)).0);
     fill(text, TextColumn::Extension, extension(raw, direction));
-    fill(text, TextColumn::ReleasedBy, raw.get(Field::ReleasedBy).trim());
+    fill(text, TextColumn::ReleasedBy, raw.trimmed(Field::ReleasedBy));
     for (field, word, column) in card.bracketed {
         if let Some(number) = bracketed(raw.get(*field), word) {
             fill(text, *column, number);
@@ -141,7 +141,7 @@ pub(super) fn derived(raw: &RawRecord, card: &Card, direction: Direction, text: 
 }
 
 fn fill(text: &mut TextColumns, column: TextColumn, value: &str) {
-    if !value.is_empty() && text.get(column).trim().is_empty() {
+    if !value.is_empty() && trimmed(text.get(column)).is_empty() {
         text.set(column, value);
     }
 }

@@ -17,7 +17,6 @@ mod legs;
 mod lineage;
 mod pace;
 pub mod query;
-mod raw;
 mod ready;
 mod rederive;
 mod rejections;
@@ -35,6 +34,7 @@ use super::{
 };
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::port::Derive;
+use crate::sqlite::raw;
 use checkpoint::Checkpointer;
 use database::{Database, Fault};
 use ready::Ready;

@@ -74,6 +74,16 @@ impl<'v> Value<'v> {
     pub fn int_or_null(number: Option<i64>) -> Self {
         number.map_or(Self::Null, Self::Int)
     }
+
+    /// Text or NULL; empty text is text.
+    pub fn text_given(text: Option<&'v str>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+
+    /// Bytes or NULL.
+    pub fn blob_given(bytes: Option<&'v [u8]>) -> Self {
+        bytes.map_or(Self::Null, Self::Blob)
+    }
 }
 
 /// The locked connection. Cheap to clone within its thread.
@@ -364,6 +374,26 @@ impl Row<'_> {
             ffi::SQLITE_BLOB => Value::Blob(self.blob(column)),
             _ => Value::Null,
         }
+    }
+
+    /// Text of one's own.
+    pub fn string(&self, column: i32) -> String {
+        self.text(column).to_owned()
+    }
+
+    /// Text; `None` when NULL or no text.
+    pub fn text_given(&self, column: i32) -> Option<String> {
+        (self.kind(column) == ffi::SQLITE_TEXT).then(|| self.string(column))
+    }
+
+    /// Bytes; `None` when NULL or no blob.
+    pub fn blob_given(&self, column: i32) -> Option<Vec<u8>> {
+        (self.kind(column) == ffi::SQLITE_BLOB).then(|| self.blob(column).to_vec())
+    }
+
+    /// An integer; `None` when NULL or no integer.
+    pub fn int_given(&self, column: i32) -> Option<i64> {
+        (self.kind(column) == ffi::SQLITE_INTEGER).then(|| self.int(column))
     }
 
     /// A 16-byte blob; zeros when it is none.
