@@ -1,5 +1,6 @@
 //! Composition root: takes the locks, builds every part, runs the threads, stops them. Nothing but `cli` may import it.
 
+mod disk;
 mod locks;
 mod once;
 mod signals;
@@ -253,6 +254,11 @@ pub fn run(config: &Config, formats: &Formats) -> Result<(), DaemonError> {
     threads.push((
         "the watch for silence".to_owned(),
         spawn("silence", move || silence::watch(&expected, &listened, &silence_stop))?,
+    ));
+    let (kept, disk_stop) = (intake.clone(), stop.clone());
+    threads.push((
+        "the watch over the disks".to_owned(),
+        spawn("disks", move || disk::watch(&kept, &disk_stop))?,
     ));
     // What is small does not wait while something large is read.
     let pipeline = Arc::new(pipeline);

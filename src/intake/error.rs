@@ -2,6 +2,7 @@
 //! ever in a message.
 
 use crate::record::delivery::{DeliveryId, printable};
+use crate::record::disk;
 use crate::record::outcome::Actor;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +12,7 @@ use std::path::Path;
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// `spool.db` cannot be used.
-    #[error("the spool database {path} cannot be used: {source}; check its disk and permissions")]
+    #[error("the spool database {path} cannot be used: {source}; {}", disk::mend_database(code_of(source)))]
     Database {
         /// Its path, printable.
         path: String,
@@ -55,7 +56,7 @@ pub enum IntakeError {
         id: String,
     },
     /// A file or folder operation failed.
-    #[error("cannot {action} {path}: {source}; check its permissions and its disk")]
+    #[error("cannot {action} {path}: {source}; {}", disk::mend(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -142,7 +143,7 @@ impl IntakeError {
         match self {
             Self::Database { source, .. } => database_actor(source),
             Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Actor::Broken,
+                io::ErrorKind::PermissionDenied => Actor::Broken,
                 _ => Actor::Transient,
             },
             Self::NoRoom { .. }
@@ -162,7 +163,7 @@ impl IntakeError {
     /// Whether only the delivery in hand is at fault, so that others may go on.
     pub fn is_of_one(&self) -> bool {
         match self {
-            Self::Io { source, .. } => !is_full(source),
+            Self::Io { source, .. } => !disk::refuses_all(source),
             Self::Damaged { .. }
             | Self::ClaimRefused { .. }
             | Self::NotRegular { .. }
@@ -182,11 +183,6 @@ impl IntakeError {
     }
 }
 
-/// Whether a disk has no room left.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 /// A path as text for messages.
 pub(super) fn shown(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
@@ -197,13 +193,30 @@ fn database_actor(error: &sqlx::Error) -> Actor {
     match error {
         sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Actor::Transient,
         sqlx::Error::Database(database) => {
-            let primary = database.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
-            // SQLITE_BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN
-            match primary {
-                Some(5 | 6 | 7 | 10 | 13 | 14) => Actor::Transient,
+            let code = database.code().and_then(|code| code.parse::<u32>().ok());
+            // SQLITE_BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL
+            match code.map(|code| code & 0xff) {
+                Some(5 | 6 | 7 | 8 | 10 | 13 | 14 | 15) => Actor::Transient,
                 _ => Actor::Broken,
             }
         }
         _ => Actor::Broken,
+    }
+}
+
+/// SQLite's result code; 0 where it said none.
+fn code_of(error: &sqlx::Error) -> u32 {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse().ok());
+    code.unwrap_or(0)
+}
+
+/// A layout that could not be brought up to date because the disk refused is the disk's fault.
+pub(super) fn of_layout(path: &Path, source: sqlx::migrate::MigrateError) -> IntakeError {
+    let path = shown(path);
+    match source {
+        sqlx::migrate::MigrateError::Execute(source) if database_actor(&source) == Actor::Transient => {
+            IntakeError::Database { path, source }
+        }
+        source => IntakeError::Layout { path, source },
     }
 }

@@ -23,7 +23,7 @@ mod tests;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
 pub use bookmarks::Bookmark;
-pub use error::{IntakeError, is_full};
+pub use error::IntakeError;
 pub use recovery::Recovered;
 pub use retire::{Original, Retirement};
 pub use source_state::{SourceHealth, SourceState};
@@ -73,6 +73,8 @@ struct Inner {
     unsettled: Mutex<Vec<DeliveryId>>,
     /// Deliveries that failed and are left alone for a while, by their id.
     resting: Mutex<HashMap<String, spool::Rest>>,
+    /// Leftovers that could not be unlinked: they are tried again.
+    stuck: Mutex<Vec<retire::Stuck>>,
     /// Leftovers that are unlinked; their rows go with the next retirement, which saves a flush.
     unlinked: Mutex<Vec<Vec<u8>>>,
 }
@@ -121,6 +123,7 @@ impl Intake {
             queue: receipts::Queue::default(),
             unsettled: Mutex::new(Vec::new()),
             resting: Mutex::new(HashMap::new()),
+            stuck: Mutex::new(Vec::new()),
             unlinked: Mutex::new(Vec::new()),
         })))
     }
@@ -205,10 +208,7 @@ async fn connect(path: &Path) -> Result<SqlitePool, IntakeError> {
         .connect_with(options)
         .await
         .map_err(|source| IntakeError::Database { path: error::shown(path), source })?;
-    sqlx::migrate!("./migrations/spool")
-        .run(&pool)
-        .await
-        .map_err(|source| IntakeError::Layout { path: error::shown(path), source })?;
+    sqlx::migrate!("./migrations/spool").run(&pool).await.map_err(|source| error::of_layout(path, source))?;
     Ok(pool)
 }
 

@@ -9,12 +9,12 @@ mod config_formats;
 mod crash;
 mod docs;
 mod export;
+mod faults;
 mod health;
 mod hostile;
 mod manual;
 mod mapping;
 mod mend;
-
 mod not_cdrs;
 mod operator;
 mod repeats;
