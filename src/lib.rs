@@ -25,4 +25,7 @@ pub mod config;
 pub mod daemon;
 pub mod telemetry;
 
+// What door and store both speak to their databases with.
+pub mod sqlite;
+
 pub mod crash_point;

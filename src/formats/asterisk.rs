@@ -11,7 +11,7 @@ use crate::record::cdr::{Direction, Disposition, TextColumn};
 use crate::record::document::{Dialect, Encoding, Layout, RowKind};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip};
-use crate::record::raw::RawRecord;
+use crate::record::raw::{RawRecord, Values};
 use std::io::{Read, Result};
 use std::sync::Arc;
 
@@ -340,7 +340,14 @@ impl Format for CdrCsv {
 
     fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a> {
         let rows = Delimited::new(input, dialect.encoding, dialect.separator.unwrap_or(','));
-        Box::new(Reader { rows, dialect: dialect.clone(), row: 0, count: None, layouts: Vec::new() })
+        Box::new(Reader {
+            rows,
+            dialect: dialect.clone(),
+            row: 0,
+            count: None,
+            layouts: Vec::new(),
+            values: Values::default(),
+        })
     }
 }
 
@@ -382,6 +389,7 @@ struct Reader<'a> {
     /// Columns of the row before.
     count: Option<usize>,
     layouts: Vec<((usize, bool), Arc<Layout>)>,
+    values: Values,
 }
 
 impl Reader<'_> {
@@ -415,9 +423,9 @@ impl Reader<'_> {
         if may_be_cut(&self.rows, &layout) || (other_count && self.rows.is_unended()) {
             return Row::fault(position, Reason::ColumnsMismatch, MAY_BE_CUT, self.rows.verbatim());
         }
-        let mut record = RawRecord::new(layout, position);
-        fields.iter().for_each(|value| record.push(&value));
-        Row::Record(record)
+        self.values.clear();
+        fields.write(count, &mut self.values);
+        Row::Record(RawRecord::new(layout, position, &self.values))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::record::card::{Card, Evidence, normal_header};
 use crate::record::document::{Dialect, Layout, LayoutUnusable, RowKind};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip};
-use crate::record::raw::{Position, RawRecord};
+use crate::record::raw::{Position, RawRecord, Values};
 use std::borrow::Cow;
 use std::io::{Read, Result};
 use std::sync::Arc;
@@ -263,13 +263,13 @@ impl<'a> Reader<'a> {
         if may_be_cut(&self.rows, layout) {
             return fault(Reason::ColumnsMismatch, MAY_BE_CUT.to_owned());
         }
-        let mut record = RawRecord::new(Arc::clone(layout), position);
+        let mut values = Values::default();
         let clid = header.place("clid");
         for column in 0..header.names.len() {
             let text = aligned.text(&fields, column);
-            record.push(if Some(column) == clid { bare_caller_id(&text) } else { &text });
+            values.push(if Some(column) == clid { bare_caller_id(&text) } else { &text });
         }
-        Row::Record(record)
+        Row::Record(RawRecord::new(Arc::clone(layout), position, &values))
     }
 }
 

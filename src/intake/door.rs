@@ -5,7 +5,7 @@
 
 use super::durable::{self, Stamp};
 use super::error::shown;
-use super::receipts::{self, Batch};
+use super::receipts::Batch;
 use super::room::Room;
 use super::{Bookmark, Intake, IntakeError, seen};
 use crate::crash_point;
@@ -181,7 +181,9 @@ impl Intake {
     ) -> Outcome<(Vec<Outcome<Arrival>>, Vec<bool>)> {
         let mut undone = Vec::new();
         if arrivals.iter().flatten().any(|arrival| matches!(arrival.stored, Stored::Claim { .. })) {
-            self.block_on(receipts::announce_claims(&self.0.pool, &arrivals))?;
+            let announced;
+            (arrivals, announced) = self.announce_claims(arrivals);
+            announced?;
             crash_point::reached("accept-claiming");
             for arrival in &mut arrivals {
                 if let Ok(taken) = arrival
@@ -245,10 +247,8 @@ impl Intake {
     /// The hash of a claimed file, if a body of its size was seen. Nothing may fail here: the file is moved already,
     /// and without a hash it is merely read once more.
     fn hash_if_size_known(&self, file: &File, now: &Stamp, path: &Path) -> Option<[u8; 32]> {
-        let known = self.block_on(async {
-            let mut connection = self.0.pool.acquire().await?;
-            seen::size_known(&mut connection, now.bytes).await
-        });
+        let bytes = now.bytes;
+        let known = self.read(move |db| seen::size_known(db, bytes));
         if !known.ok()? {
             return None;
         }

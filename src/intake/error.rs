@@ -4,6 +4,7 @@
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::disk;
 use crate::record::outcome::Actor;
+use crate::sqlite::raw::SqlError;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -12,12 +13,12 @@ use std::path::Path;
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// `spool.db` cannot be used.
-    #[error("the spool database {path} cannot be used: {source}; {}", disk::mend_database(code_of(source)))]
+    #[error("the spool database {path} cannot be used: {source}; {}", disk::mend_database(source.code.unsigned_abs()))]
     Database {
         /// Its path, printable.
         path: String,
         /// What SQLite said.
-        source: sqlx::Error,
+        source: SqlError,
     },
     /// `spool.db` has another layout.
     #[error(
@@ -189,34 +190,25 @@ pub(super) fn shown(path: &Path) -> String {
 }
 
 /// A busy, full or failing disk may get better; a malformed or foreign file will not.
-fn database_actor(error: &sqlx::Error) -> Actor {
-    match error {
-        sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Actor::Transient,
-        sqlx::Error::Database(database) => {
-            let code = database.code().and_then(|code| code.parse::<u32>().ok());
-            // SQLITE_BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN, PROTOCOL
-            match code.map(|code| code & 0xff) {
-                Some(5 | 6 | 7 | 8 | 10 | 13 | 14 | 15) => Actor::Transient,
-                _ => Actor::Broken,
-            }
-        }
-        _ => Actor::Broken,
-    }
+const fn database_actor(error: &SqlError) -> Actor {
+    if error.transient() { Actor::Transient } else { Actor::Broken }
 }
 
-/// SQLite's result code; 0 where it said none.
-fn code_of(error: &sqlx::Error) -> u32 {
-    let code = error.as_database_error().and_then(|error| error.code()?.parse().ok());
-    code.unwrap_or(0)
+/// What the driver said when it opened the file.
+pub(super) fn of_sqlx(error: &sqlx::Error) -> SqlError {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let code = code.and_then(|code| code.parse().ok()).unwrap_or(0);
+    SqlError { code, message: error.to_string(), rolled_back: true }
 }
 
 /// A layout that could not be brought up to date because the disk refused is the disk's fault.
 pub(super) fn of_layout(path: &Path, source: sqlx::migrate::MigrateError) -> IntakeError {
     let path = shown(path);
-    match source {
-        sqlx::migrate::MigrateError::Execute(source) if database_actor(&source) == Actor::Transient => {
-            IntakeError::Database { path, source }
+    if let sqlx::migrate::MigrateError::Execute(error) = &source {
+        let source = of_sqlx(error);
+        if source.transient() {
+            return IntakeError::Database { path, source };
         }
-        source => IntakeError::Layout { path, source },
     }
+    IntakeError::Layout { path, source }
 }

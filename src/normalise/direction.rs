@@ -7,7 +7,7 @@ use super::disposition::{begins, look_up};
 use crate::record::card::Card;
 use crate::record::cdr::Direction;
 use crate::record::field::Field;
-use crate::record::raw::RawRecord;
+use crate::record::raw::{RawRecord, trimmed};
 
 /// Digits that an extension has at most.
 const EXTENSION_DIGITS: usize = 6;
@@ -24,12 +24,12 @@ pub(super) struct Parties<'r> {
 
 /// The direction, and whether a word was there that the card does not know.
 pub(super) fn read(raw: &RawRecord, card: &Card, parties: Parties<'_>) -> (Direction, bool) {
-    let word = raw.get(Field::CallType).trim();
+    let word = raw.trimmed(Field::CallType);
     let known = if word.is_empty() { None } else { look_up(card.directions, word) };
     if let Some(direction) = known {
         return (direction, false);
     }
-    let context = raw.get(Field::Context).trim();
+    let context = raw.trimmed(Field::Context);
     let longest = card
         .contexts
         .iter()
@@ -54,7 +54,7 @@ fn refine(start: &str, direction: Direction, parties: Parties<'_>) -> Direction 
 
 /// Digits of a number. A feature code (`*72...`) counts none: it is dialled at the PBX itself, however long it is.
 fn digits(number: &str) -> usize {
-    let number = number.trim();
+    let number = trimmed(number);
     if number.starts_with(['*', '#']) {
         return 0;
     }

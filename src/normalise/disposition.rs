@@ -9,7 +9,7 @@ use crate::record::raw::RawRecord;
 
 /// The outcome, or `None` when a word is there that the card does not know.
 pub(super) fn read(raw: &RawRecord, card: &Card) -> Option<Disposition> {
-    let word = raw.get(Field::Disposition).trim();
+    let word = raw.trimmed(Field::Disposition);
     if word.is_empty() {
         return Some(Disposition::Unknown);
     }

@@ -3,13 +3,14 @@
 //! Must never take a clock time for a length: the format's card says which column is which.
 
 use crate::record::document::LengthUnit;
+use crate::record::raw::trimmed;
 
 /// A year; a longer call is a broken counter.
 const LONGEST_MS: i64 = 366 * 86_400_000;
 
 /// Milliseconds of a text whose numbers count this unit.
 pub(super) fn read_as(text: &str, unit: LengthUnit) -> Option<i64> {
-    let text = text.trim();
+    let text = trimmed(text);
     let milliseconds = match unit {
         LengthUnit::Seconds => return read(text),
         LengthUnit::Milliseconds => seconds(text)? / 1000,
@@ -24,8 +25,17 @@ pub(super) fn read_as(text: &str, unit: LengthUnit) -> Option<i64> {
     (milliseconds <= LONGEST_MS).then_some(milliseconds)
 }
 
+/// Milliseconds of whole seconds and nothing else, few enough that no call is longer: nearly every length there is.
+fn plain(text: &str) -> Option<i64> {
+    let whole = (1..=7).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    whole.then(|| text.bytes().fold(0, |value, byte| value * 10 + i64::from(byte - b'0')) * 1000)
+}
+
 /// Milliseconds of `125`, `125.4`, `2:05`, `0:02:05` or `2m 5s`. `None` for anything else, and for negative lengths.
 pub(super) fn read(text: &str) -> Option<i64> {
+    if let Some(milliseconds) = plain(text) {
+        return Some(milliseconds);
+    }
     let text = text.trim();
     let milliseconds = if text.contains(':') {
         clock(text)?

@@ -26,7 +26,7 @@ use number::Numbers;
 use std::collections::HashMap;
 use std::sync::Arc;
 use text::Fields;
-use time::{Instant, Reading, Written};
+use time::{Clock, Instant, Written};
 
 /// Derives legs for all origins of the configuration.
 #[derive(Debug)]
@@ -101,28 +101,83 @@ impl Engine {
 
 impl Derive for Engine {
     fn derive(&self, raw: RawRecord, origin: &str, source: &str) -> Result<Leg, Box<Rejection>> {
-        let Some(place) = self.origins.get(origin) else { return Err(Box::new(no_origin(&raw))) };
-        let named;
-        let wish = if self.wishes.is_empty() { None } else { self.wishes.get(raw.layout.card.id) };
-        let origins = || self.source_zones.get(source).unwrap_or(&place.zone);
-        let zone = match &raw.layout.dialect.zone {
-            ZoneRule::Utc => &self.utc,
-            ZoneRule::Named(name) => {
-                named = (self.named)(name).ok_or_else(|| Box::new(no_zone(&raw, name)))?;
-                &named
-            }
-            ZoneRule::Format => wish.and_then(|wish| wish.zone.as_ref()).unwrap_or_else(origins),
-            ZoneRule::Origin => origins(),
-        };
-        let lengths = wish.map_or(raw.layout.dialect.lengths, |wish| wish.lengths);
-        let times = Times::read(&raw, zone, lengths)?;
-        let (cdr, answer_local, end_local) = columns(&raw, &times, zone, &place.numbers);
-        let start_local = times.written.local;
-        Ok(Leg { raw, cdr, start_local, answer_local, end_local, id_epoch_s: times.epoch })
+        self.derivation(origin, source).derive(raw)
     }
 
     fn card(&self, format: &str) -> Option<&'static Card> {
         self.cards.iter().find(|card| card.id == format).copied()
+    }
+}
+
+/// Derives the legs of many records of one origin and source: what they share is found once.
+#[derive(Debug)]
+pub struct Derivation<'e> {
+    engine: &'e Engine,
+    place: Option<&'e Place>,
+    source_zone: Option<&'e TimeZone>,
+    reading: Option<Reading>,
+}
+
+/// How the times of rows of one format and dialect are read.
+#[derive(Debug)]
+struct Reading {
+    card: &'static Card,
+    rule: ZoneRule,
+    clock: Clock,
+    /// `None`: as the dialect says.
+    lengths: Option<LengthUnit>,
+}
+
+impl Engine {
+    /// For the records of this origin, received by this source.
+    pub fn derivation(&self, origin: &str, source: &str) -> Derivation<'_> {
+        let (place, source_zone) = (self.origins.get(origin), self.source_zones.get(source));
+        Derivation { engine: self, place, source_zone, reading: None }
+    }
+}
+
+impl Derivation<'_> {
+    /// The leg that a record states.
+    pub fn derive(&mut self, raw: RawRecord) -> Result<Leg, Box<Rejection>> {
+        let Some(place) = self.place else { return Err(Box::new(no_origin(&raw))) };
+        let reading = match self.reading.take().filter(|reading| reading.fits(&raw)) {
+            Some(reading) => reading,
+            None => self.reading_of(&raw, place)?,
+        };
+        let reading = self.reading.insert(reading);
+        let lengths = reading.lengths.unwrap_or(raw.layout.dialect.lengths);
+        let times = Times::read(&raw, &reading.clock, lengths)?;
+        let cdr = columns(&raw, &times, &reading.clock, &place.numbers);
+        let local = |written: &Option<Written>| written.as_ref().map(|written| written.local);
+        let (answer_local, end_local) = (local(&times.answer), local(&times.end));
+        Ok(Leg {
+            raw,
+            cdr,
+            start_local: times.written.local,
+            answer_local,
+            end_local,
+            id_epoch_s: times.epoch,
+        })
+    }
+
+    fn reading_of(&self, raw: &RawRecord, place: &Place) -> Result<Reading, Box<Rejection>> {
+        let card = raw.layout.card;
+        let wish = self.engine.wishes.get(card.id);
+        let origins = || self.source_zone.unwrap_or(&place.zone);
+        let zone = match &raw.layout.dialect.zone {
+            ZoneRule::Utc => self.engine.utc.clone(),
+            ZoneRule::Named(name) => (self.engine.named)(name).ok_or_else(|| Box::new(no_zone(raw, name)))?,
+            ZoneRule::Format => wish.and_then(|wish| wish.zone.as_ref()).unwrap_or_else(origins).clone(),
+            ZoneRule::Origin => origins().clone(),
+        };
+        let (rule, clock) = (raw.layout.dialect.zone.clone(), Clock::new(zone));
+        Ok(Reading { card, rule, clock, lengths: wish.map(|wish| wish.lengths) })
+    }
+}
+
+impl Reading {
+    fn fits(&self, raw: &RawRecord) -> bool {
+        std::ptr::eq(self.card, raw.layout.card) && self.rule == raw.layout.dialect.zone
     }
 }
 
@@ -141,12 +196,12 @@ struct Times {
 }
 
 impl Times {
-    fn read(raw: &RawRecord, zone: &TimeZone, lengths: LengthUnit) -> Result<Self, Box<Rejection>> {
+    fn read(raw: &RawRecord, clock: &Clock, lengths: LengthUnit) -> Result<Self, Box<Rejection>> {
         let dialect = &raw.layout.dialect;
         let written = match time::written(raw.get(Field::Start), dialect) {
-            Reading::Time(written) => written,
-            Reading::Blank => return Err(Box::new(start_missing(raw))),
-            Reading::Invalid => return Err(Box::new(start_invalid(raw))),
+            time::Reading::Time(written) => written,
+            time::Reading::Blank => return Err(Box::new(start_missing(raw))),
+            time::Reading::Invalid => return Err(Box::new(start_invalid(raw))),
         };
         let mut failed = Fields::default();
         let answer = later_time(raw, Field::Answer, dialect, &mut failed);
@@ -156,23 +211,23 @@ impl Times {
         let ring = length(raw, Field::Ring, lengths, &mut failed);
         let epoch = raw.layout.card.epoch_in.and_then(|field| time::id_epoch(raw.get(field)));
         let counted_back =
-            || Some(end.as_ref().and_then(|end| time::certain(end, zone))?.saturating_sub(duration?));
+            || Some(end.as_ref().and_then(|end| time::certain(end, clock))?.saturating_sub(duration?));
         let start =
-            time::start(&written, zone, epoch, counted_back()).ok_or_else(|| Box::new(start_invalid(raw)))?;
+            time::start(&written, clock, epoch, counted_back).ok_or_else(|| Box::new(start_invalid(raw)))?;
         Ok(Self { written, start, epoch, answer, end, duration, talk, ring, failed })
     }
 }
 
 fn later_time(raw: &RawRecord, field: Field, dialect: &Dialect, failed: &mut Fields) -> Option<Written> {
     let reading = time::written(raw.get(field), dialect);
-    if reading == Reading::Invalid {
+    if reading == time::Reading::Invalid {
         failed.add(field);
     }
     reading.time()
 }
 
 fn length(raw: &RawRecord, field: Field, unit: LengthUnit, failed: &mut Fields) -> Option<i64> {
-    let text = raw.get(field).trim();
+    let text = raw.trimmed(field);
     if text.is_empty() {
         return None;
     }
@@ -183,10 +238,8 @@ fn length(raw: &RawRecord, field: Field, unit: LengthUnit, failed: &mut Fields) 
     length
 }
 
-type Local = Option<jiff::civil::DateTime>;
-
-/// All columns, and the wall clocks of answer and end.
-fn columns(raw: &RawRecord, times: &Times, zone: &TimeZone, numbers: &Numbers) -> (Cdr, Local, Local) {
+/// All columns.
+fn columns(raw: &RawRecord, times: &Times, clock: &Clock, numbers: &Numbers) -> Cdr {
     let card = raw.layout.card;
     let mut failed = times.failed;
     let disposition = disposition::read(raw, card).unwrap_or_else(|| {
@@ -198,58 +251,69 @@ fn columns(raw: &RawRecord, times: &Times, zone: &TimeZone, numbers: &Numbers) -
     if strange {
         failed.add(Field::CallType);
     }
-    let cause = raw.get(Field::HangupCause).trim();
-    let hangup_cause_q850 = cause.parse().ok().filter(|cause| (0..=127).contains(cause));
+    let cause = raw.trimmed(Field::HangupCause);
+    let hangup_cause_q850 =
+        if cause.is_empty() { None } else { cause.parse().ok().filter(|cause| (0..=127).contains(cause)) };
     if !cause.is_empty() && hangup_cause_q850.is_none() {
         failed.add(Field::HangupCause);
     }
     let precise = times.written.seconds && !raw.layout.dialect.minute;
-    let cdr = Cdr {
+    let spans = spans(times, clock, disposition);
+    Cdr {
         started_at: times.start.ms,
+        answered_at: spans.answered_at,
+        ended_at: spans.ended_at,
         utc_offset_min: Some(times.start.offset.seconds().div_euclid(60)),
         time_precision: if precise { Precision::Second } else { Precision::Minute },
         time_ambiguous: times.start.ambiguous,
+        duration_ms: spans.duration_ms,
+        talk_ms: spans.talk_ms,
+        ring_ms: spans.ring_ms,
         direction,
         disposition,
         hangup_cause_q850,
         text: texts(raw, direction, parties, numbers, failed),
-        ..spans(times, zone, disposition)
-    };
-    (cdr, times.answer.map(|written| written.local), times.end.map(|written| written.local))
+    }
 }
 
 fn parties(raw: &RawRecord) -> Parties<'_> {
-    let caller = match raw.get(Field::CallerNumber) {
-        blank if blank.trim().is_empty() => text::caller_id(raw.get(Field::CallerId)).1,
+    let caller = match raw.trimmed(Field::CallerNumber) {
+        "" => text::caller_id(raw.get(Field::CallerId)).1,
         number => number,
     };
     Parties { caller, callee: raw.get(Field::CalleeNumber) }
 }
 
+/// Instants and lengths of a leg, milliseconds.
+struct Spans {
+    answered_at: Option<i64>,
+    ended_at: Option<i64>,
+    duration_ms: Option<i64>,
+    talk_ms: Option<i64>,
+    ring_ms: Option<i64>,
+}
+
 /// Answer, end and lengths: as stated, else computed from what is.
-fn spans(times: &Times, zone: &TimeZone, disposition: Disposition) -> Cdr {
+fn spans(times: &Times, clock: &Clock, disposition: Disposition) -> Spans {
     let start = times.start.ms;
     let stated_end = times.end.as_ref().and_then(|end| {
-        time::after(end, zone, start, times.duration.map(|duration| start.saturating_add(duration)))
+        time::after(end, clock, start, times.duration.map(|duration| start.saturating_add(duration)))
     });
     let not_negative = |ms: i64| (ms >= 0).then_some(ms);
     let duration_ms = times.duration.or_else(|| stated_end.and_then(|end| not_negative(end - start)));
     let ended_at = stated_end.or_else(|| times.duration.map(|duration| start.saturating_add(duration)));
-    let mut spans = Cdr { ended_at, duration_ms, ring_ms: times.ring, ..Cdr::default() };
     if !disposition.talked() {
         // Devices fill the answer of unanswered legs, too (Grandstream: with the end).
-        spans.talk_ms = Some(0);
-        if disposition.unanswered() {
-            spans.ring_ms = times.ring.or(duration_ms);
-        }
-        return spans;
+        let rang = if disposition.unanswered() { duration_ms } else { None };
+        let ring_ms = times.ring.or(rang);
+        return Spans { answered_at: None, ended_at, duration_ms, talk_ms: Some(0), ring_ms };
     }
     let by_talk = ended_at.zip(times.talk).map(|(end, talk)| end.saturating_sub(talk));
-    spans.answered_at = times.answer.as_ref().and_then(|answer| time::after(answer, zone, start, by_talk));
-    let talked = ended_at.zip(spans.answered_at).and_then(|(end, answer)| not_negative(end - answer));
-    spans.talk_ms = times.talk.or(talked);
-    spans.ring_ms = times.ring.or_else(|| spans.answered_at.and_then(|answer| not_negative(answer - start)));
-    spans
+    let answered_at = times.answer.as_ref().and_then(|answer| time::after(answer, clock, start, by_talk));
+    let talked = ended_at.zip(answered_at).and_then(|(end, answer)| not_negative(end - answer));
+    let talk_ms = times.talk.or(talked);
+    let ring_ms = times.ring.or_else(|| answered_at.and_then(|answer| not_negative(answer - start)));
+    Spans { answered_at, ended_at, duration_ms, talk_ms, ring_ms }
 }
 
 fn texts(

@@ -3,8 +3,11 @@
 //! Must never invent a number: what is no public number (extensions, `s`, `anonymous`, feature codes) stays as written.
 //! Numbers are private: none may reach a log or an error.
 
+mod seen;
+
+use crate::record::raw::trimmed;
 use rlibphonenumber::{PHONE_NUMBER_UTIL, PhoneNumber, PhoneNumberFormat, Region};
-use std::collections::HashMap;
+use seen::{Answer, Dialled, Seen};
 use std::sync::{Mutex, PoisonError};
 
 /// Below this a number is an extension, a short code or an emergency number.
@@ -13,22 +16,11 @@ const SHORTEST: usize = 7;
 /// E.164 allows fifteen digits; dialling prefixes come on top.
 const LONGEST: usize = 15 + 6;
 
-/// Numbers kept per generation, so that a busy company's numbers fit in a few megabytes.
-const GENERATION: usize = 32 * 1024;
-
 /// Normalises the numbers of the origins of one country.
 #[derive(Debug)]
 pub(super) struct Numbers {
     country: Option<Region>,
-    seen: Mutex<Generations>,
-}
-
-/// Answers found before: the library takes microseconds for a number, and companies call the same ones all day.
-/// When the young generation is full it becomes the old one, so that memory is bounded and no clock is needed.
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<Box<str>, Option<Box<str>>>,
-    old: HashMap<Box<str>, Option<Box<str>>>,
+    seen: Mutex<Seen>,
 }
 
 impl Numbers {
@@ -36,20 +28,26 @@ impl Numbers {
     /// library does not know counts as none.
     pub(super) fn new(country: Option<&str>) -> Self {
         let country = country.and_then(|code| code.trim().to_ascii_uppercase().parse().ok());
-        Self { country, seen: Mutex::default() }
+        Self { country, seen: Mutex::new(Seen::new()) }
     }
 
     /// Appends the number in E.164, or as written when it is not that kind of number.
     pub(super) fn write(&self, written: &str, out: &mut String) {
-        let written = written.trim();
-        let mut buffer = [0; LONGEST];
-        let Some(dialled) = dialled(written, &mut buffer) else {
+        let written = trimmed(written);
+        let Some(dialled) = Dialled::read(written) else {
             out.push_str(written);
             return;
         };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = seen.get_or_insert(dialled, |dialled| self.e164(dialled));
-        out.push_str(known.unwrap_or(written));
+        let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(dialled);
+        let answer = known.unwrap_or_else(|| {
+            // Not under the lock: the library takes microseconds.
+            let answer = Answer::new(self.e164(&dialled.text()).as_deref());
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).keep(dialled, answer);
+            answer
+        });
+        if !answer.write(out) {
+            out.push_str(written);
+        }
     }
 
     fn e164(&self, dialled: &str) -> Option<Box<str>> {
@@ -63,19 +61,6 @@ impl Numbers {
             return formatted(&number);
         }
         dialled.strip_prefix("00").and_then(international)
-    }
-}
-
-impl Generations {
-    fn get_or_insert(&mut self, dialled: &str, make: impl FnOnce(&str) -> Option<Box<str>>) -> Option<&str> {
-        if !self.young.contains_key(dialled) {
-            let answer = self.old.remove(dialled).unwrap_or_else(|| make(dialled));
-            if self.young.len() >= GENERATION {
-                self.old = std::mem::take(&mut self.young);
-            }
-            self.young.insert(dialled.into(), answer);
-        }
-        self.young.get(dialled)?.as_deref()
     }
 }
 
@@ -115,33 +100,9 @@ fn formatted(number: &PhoneNumber) -> Option<Box<str>> {
     sound.then(|| text.into_owned().into_boxed_str())
 }
 
-/// The digits, with a leading `+` if there is one, without the usual punctuation. `None` when there is anything else,
-/// or too few or too many digits.
-fn dialled<'b>(written: &str, buffer: &'b mut [u8; LONGEST]) -> Option<&'b str> {
-    // "+49 (0) 30 ...": the zero in brackets is for callers inside the country.
-    let trunk_zero = written.starts_with('+').then(|| written.find("(0)")).flatten();
-    let mut length = 0;
-    for (place, byte) in written.bytes().enumerate() {
-        match byte {
-            b'0' if trunk_zero.is_some_and(|zero| place == zero + 1) => {}
-            b'0'..=b'9' | b'+' if byte != b'+' || place == 0 => {
-                *buffer.get_mut(length)? = byte;
-                length += 1;
-            }
-            b' ' | b'-' | b'.' | b'/' | b'(' | b')' => {}
-            _ => return None,
-        }
-    }
-    let digits = length - usize::from(written.starts_with('+'));
-    if digits < SHORTEST {
-        return None;
-    }
-    std::str::from_utf8(&buffer[..length]).ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{GENERATION, Numbers};
+    use super::Numbers;
     use proptest::prelude::*;
 
     fn in_country(country: Option<&str>, written: &str) -> String {
@@ -187,19 +148,6 @@ mod tests {
             assert_eq!(in_country(Some("DE"), text), text);
         }
         assert_eq!(in_country(Some("DE"), " 204 "), "204");
-    }
-
-    #[test]
-    fn the_cache_is_bounded_and_forgets_nothing_recent() {
-        let numbers = Numbers::new(None);
-        let mut out = String::new();
-        for n in 0..GENERATION * 3 {
-            out.clear();
-            numbers.write(&format!("{:09}", n + 1_000_000), &mut out);
-        }
-        let seen = numbers.seen.lock().expect("no test panics while holding it");
-        assert!(seen.young.len() <= GENERATION && seen.old.len() <= GENERATION);
-        assert!(seen.young.contains_key(format!("{:09}", GENERATION * 3 - 1 + 1_000_000).as_str()));
     }
 
     proptest! {

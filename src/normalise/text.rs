@@ -5,15 +5,16 @@
 use super::disposition::begins;
 use crate::record::card::Card;
 use crate::record::cdr::{Direction, TextColumn, TextColumns};
+use crate::record::extra::quoted;
 use crate::record::field::Field;
-use crate::record::raw::RawRecord;
+use crate::record::raw::{RawRecord, Span, trimmed};
 
 /// Name and number of a `"Name" <number>`; either may be empty.
 pub(super) fn caller_id(text: &str) -> (&str, &str) {
-    let text = text.trim();
+    let text = trimmed(text);
     let bracketed = text
         .strip_suffix('>')
-        .and_then(|front| front.rfind('<').map(|place| (&front[..place], front[place + 1..].trim())));
+        .and_then(|front| front.rfind('<').map(|place| (&front[..place], trimmed(&front[place + 1..]))));
     match bracketed {
         Some((name, number)) => (unquoted(name), number),
         None if text.bytes().all(|b| b.is_ascii_digit() || b == b'+') => ("", text),
@@ -23,8 +24,8 @@ pub(super) fn caller_id(text: &str) -> (&str, &str) {
 
 /// Without the quotes around it. A single quote mark inside belongs to the name.
 fn unquoted(text: &str) -> &str {
-    let text = text.trim();
-    text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text).trim()
+    let text = trimmed(text);
+    text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).map_or(text, trimmed)
 }
 
 /// Extension or group number behind a leg: the one that the record names, else the phone on our side of it.
@@ -34,7 +35,7 @@ pub(super) fn extension(raw: &RawRecord, direction: Direction) -> &str {
         Direction::Inbound => Field::DstChannelExtension,
         Direction::Unknown | Direction::Transit => return "",
     };
-    let value = raw.get(ours).trim();
+    let value = raw.trimmed(ours);
     // Grandstream writes the trunk there when no phone is behind the channel.
     if begins(value, "trunk_") { "" } else { value }
 }
@@ -82,20 +83,19 @@ impl Fields {
 /// when there is nothing.
 /// `failed` are fields whose typed column stayed blank although they have text.
 pub(super) fn extra(raw: &RawRecord, failed: Fields, out: &mut String) {
-    let mut open = false;
-    for (header, field, value) in raw.columns() {
-        let name = field.and_then(Field::extra_name);
-        let kept = name.is_some() || field.is_none_or(|field| failed.has(field));
-        if !kept || is_blank(value) {
+    let mut before = '{';
+    for (place, column) in raw.layout.columns.iter().enumerate() {
+        let kept = column.in_extra || column.field.is_some_and(|field| failed.has(field));
+        let value = if kept { raw.value(place) } else { "" };
+        if is_blank(value) {
             continue;
         }
-        out.push(if open { ',' } else { '{' });
-        open = true;
-        quoted(name.unwrap_or(header), out);
-        out.push(':');
+        out.push(before);
+        before = ',';
+        out.push_str(&column.member);
         quoted(value, out);
     }
-    if open {
+    if before == ',' {
         out.push('}');
     }
 }
@@ -105,39 +105,20 @@ fn is_blank(value: &str) -> bool {
     !value.starts_with(|c: char| c.is_ascii_graphic()) && value.trim().is_empty()
 }
 
-/// A JSON string.
-fn quoted(text: &str, out: &mut String) {
-    use std::fmt::Write as _;
-    out.push('"');
-    let mut rest = text;
-    while let Some(place) = rest.bytes().position(|b| b < b' ' || b == b'"' || b == b'\\') {
-        out.push_str(&rest[..place]);
-        match rest.as_bytes()[place] {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            control => {
-                // Writing to a string cannot fail.
-                let _ = write!(out, "\\u{control:04x}");
-            }
-        }
-        rest = &rest[place + 1..];
-    }
-    out.push_str(rest);
-    out.push('"');
-}
-
 /// All columns that keep a field's text exactly as written.
 pub(super) fn as_written(raw: &RawRecord) -> TextColumns {
-    let columns = || raw.columns().filter(|(_, _, value)| !value.is_empty());
-    // Twice: the derived columns (numbers, `extra` with its headers) are about as long again.
-    let mut text =
-        TextColumns::with_capacity(columns().map(|(_, _, value)| value.len() + 16).sum::<usize>() * 2);
-    for (_, field, value) in columns() {
-        if let Some(home) = field.and_then(Field::home) {
-            text.set(home, value);
+    // For both numbers, and what else is short.
+    let mut room = 64;
+    for (place, column) in raw.layout.columns.iter().enumerate() {
+        if column.in_extra {
+            let Span { start, end } = raw.span(place);
+            room += column.member.len() + (end - start) as usize + 4;
+        }
+    }
+    let mut text = TextColumns::beside(raw.text(), room);
+    for (place, column) in raw.layout.columns.iter().enumerate() {
+        if let Some(home) = column.home {
+            text.point(home, raw.span(place));
         }
     }
     text
@@ -147,7 +128,7 @@ pub(super) fn as_written(raw: &RawRecord) -> TextColumns {
 pub(super) fn derived(raw: &RawRecord, card: &Card, direction: Direction, text: &mut TextColumns) {
     fill(text, TextColumn::CallerName, caller_id(raw.get(Field::CallerId)).0);
     fill(text, TextColumn::Extension, extension(raw, direction));
-    fill(text, TextColumn::ReleasedBy, raw.get(Field::ReleasedBy).trim());
+    fill(text, TextColumn::ReleasedBy, raw.trimmed(Field::ReleasedBy));
     for (field, word, column) in card.bracketed {
         if let Some(number) = bracketed(raw.get(*field), word) {
             fill(text, *column, number);
@@ -160,15 +141,14 @@ pub(super) fn derived(raw: &RawRecord, card: &Card, direction: Direction, text: 
 }
 
 fn fill(text: &mut TextColumns, column: TextColumn, value: &str) {
-    if !value.is_empty() && text.get(column).trim().is_empty() {
+    if !value.is_empty() && trimmed(text.get(column)).is_empty() {
         text.set(column, value);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{bracketed, caller_id, quoted, recordings};
-    use proptest::prelude::*;
+    use super::{bracketed, caller_id, recordings};
 
     #[test]
     fn caller_ids_in_all_shapes() {
@@ -203,14 +183,5 @@ mod tests {
         assert_eq!(list("a.wav@b.wav@"), r#"["a.wav","b.wav"]"#);
         assert_eq!(list("@"), "");
         assert_eq!(list(""), "");
-    }
-
-    proptest! {
-        #[test]
-        fn quoted_text_is_json_and_comes_back(text in any::<String>()) {
-            let mut out = String::new();
-            quoted(&text, &mut out);
-            prop_assert_eq!(serde_json::from_str::<String>(&out).ok(), Some(text));
-        }
     }
 }

@@ -3,9 +3,12 @@
 //! Must never guess the order of day and month (the dialect says it) and never look at the clock of this machine.
 
 use crate::record::document::{DateOrder, Dialect};
+use crate::record::raw::trimmed;
 use jiff::civil::DateTime;
 use jiff::fmt::strtime::BrokenDownTime;
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+use jiff::{SignedDuration, Timestamp};
+use std::cell::Cell;
 
 /// An answer or end that fits the lengths of time no better than this is no evidence for one of two instants.
 const AGREES_WITHIN_MS: i64 = 60_000;
@@ -84,7 +87,10 @@ fn by_layout(text: &str, layout: &str) -> Option<Written> {
 
 /// Reads a date and time.
 pub(super) fn read(text: &str, order: DateOrder) -> Reading {
-    let text = text.trim();
+    if let Some(written) = plain(text.as_bytes()) {
+        return Reading::Time(written);
+    }
+    let text = trimmed(text);
     if is_blank(text) {
         return Reading::Blank;
     }
@@ -93,6 +99,22 @@ pub(super) fn read(text: &str, order: DateOrder) -> Reading {
         Some(written) if (1980..=2100).contains(&written.local.year()) => Reading::Time(written),
         _ => Reading::Invalid,
     }
+}
+
+/// `YYYY-MM-DD HH:MM:SS` and nothing else, as nearly every PBX writes it, whatever the order of the others. `None`: see
+/// what else it is.
+fn plain(text: &[u8]) -> Option<Written> {
+    const DIGITS: [usize; 14] = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18];
+    let text: &[u8; 19] = text.try_into().ok()?;
+    let marks = [text[4], text[7], text[10], text[13], text[16]];
+    let digits = DIGITS.iter().fold(true, |all, place| all & text[*place].is_ascii_digit());
+    if marks != *b"-- ::" || !digits {
+        return None;
+    }
+    let two = |place: usize| ((text[place] - b'0') * 10 + (text[place + 1] - b'0')).cast_signed();
+    let year = i16::from(two(0)) * 100 + i16::from(two(2));
+    let local = DateTime::new(year, two(5), two(8), two(11), two(14), two(17), 0).ok()?;
+    (1980..=2100).contains(&year).then_some(Written { local, offset: None, seconds: true })
 }
 
 /// Devices write `0000-00-00 00:00:00` for "never".
@@ -258,6 +280,67 @@ fn full_year(year: i32, width: usize) -> Option<i32> {
     }
 }
 
+/// The clock that hangs on the wall of an origin.
+#[derive(Debug)]
+pub(super) struct Clock {
+    zone: TimeZone,
+    /// Documents are of one season: most of their wall clocks stand between the same two transitions.
+    season: Cell<Season>,
+}
+
+/// Wall clocks between two transitions of a zone, days away from both, so that nothing about them is ambiguous.
+#[derive(Debug, Clone, Copy)]
+struct Season {
+    from: DateTime,
+    to: DateTime,
+    offset: Offset,
+}
+
+impl Clock {
+    pub(super) fn new(zone: TimeZone) -> Self {
+        let none = Season { from: DateTime::MAX, to: DateTime::MIN, offset: Offset::UTC };
+        Self { zone, season: Cell::new(none) }
+    }
+
+    fn offset_at(&self, local: DateTime) -> AmbiguousOffset {
+        let season = self.season.get();
+        if season.holds(local) {
+            return AmbiguousOffset::Unambiguous { offset: season.offset };
+        }
+        let ambiguous = self.zone.to_ambiguous_timestamp(local).offset();
+        if let AmbiguousOffset::Unambiguous { offset } = ambiguous
+            && let Some(season) = Season::around(local, offset, &self.zone)
+        {
+            self.season.set(season);
+        }
+        ambiguous
+    }
+}
+
+impl Season {
+    /// Offsets are less than this from UTC, so that a wall clock this far from the UTC of a transition is on one side.
+    const APART: SignedDuration = SignedDuration::from_hours(48);
+
+    /// `None` near a transition.
+    fn around(local: DateTime, offset: Offset, zone: &TimeZone) -> Option<Self> {
+        let at = Offset::UTC.to_timestamp(local).ok()?;
+        let utc = |instant: Timestamp| Offset::UTC.to_datetime(instant);
+        // The one at this very instant is before, too.
+        let before = zone
+            .preceding(at.saturating_add(SignedDuration::from_secs(1)).ok()?)
+            .next()
+            .map(|transition| utc(transition.timestamp()));
+        let behind = zone.following(at).next().map(|transition| utc(transition.timestamp()));
+        let from = before.map_or(DateTime::MIN, |before| before.saturating_add(Self::APART));
+        let to = behind.map_or(DateTime::MAX, |behind| behind.saturating_sub(Self::APART));
+        Some(Self { from, to, offset }).filter(|season| season.holds(local))
+    }
+
+    fn holds(&self, local: DateTime) -> bool {
+        self.from <= local && local < self.to
+    }
+}
+
 /// The start as an instant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Instant {
@@ -273,11 +356,11 @@ pub(super) struct Instant {
 /// evidence of the record, the end less the duration.
 pub(super) fn start(
     written: &Written,
-    zone: &TimeZone,
+    clock: &Clock,
     epoch: Option<i64>,
-    counted_back: Option<i64>,
+    counted_back: impl Fn() -> Option<i64>,
 ) -> Option<Instant> {
-    let offset = offset_of(written, zone);
+    let offset = offset_of(written, clock);
     let at = |offset: Offset| instant(written.local, offset);
     match offset {
         AmbiguousOffset::Unambiguous { offset } => {
@@ -295,6 +378,7 @@ pub(super) fn start(
                 if fits(earlier) { Some(before) } else { fits(later).then_some(after) }
             });
             let by_end = || {
+                let counted_back = counted_back();
                 let fits = |ms: i64| counted_back.is_some_and(|back| (ms - back).abs() <= AGREES_WITHIN_MS);
                 match (fits(earlier), fits(later)) {
                     (true, false) => Some(before),
@@ -310,8 +394,8 @@ pub(super) fn start(
 }
 
 /// When something after the start was: of two instants the one from `floor` on that is nearest to `expected`.
-pub(super) fn after(written: &Written, zone: &TimeZone, floor: i64, expected: Option<i64>) -> Option<i64> {
-    match offset_of(written, zone) {
+pub(super) fn after(written: &Written, clock: &Clock, floor: i64, expected: Option<i64>) -> Option<i64> {
+    match offset_of(written, clock) {
         AmbiguousOffset::Unambiguous { offset } => instant(written.local, offset),
         AmbiguousOffset::Gap { before, .. } => instant(written.local, before),
         AmbiguousOffset::Fold { before, after } => {
@@ -324,17 +408,17 @@ pub(super) fn after(written: &Written, zone: &TimeZone, floor: i64, expected: Op
 }
 
 /// The instant, where the wall clock leaves no choice.
-pub(super) fn certain(written: &Written, zone: &TimeZone) -> Option<i64> {
-    match offset_of(written, zone) {
+pub(super) fn certain(written: &Written, clock: &Clock) -> Option<i64> {
+    match offset_of(written, clock) {
         AmbiguousOffset::Unambiguous { offset } => instant(written.local, offset),
         AmbiguousOffset::Gap { .. } | AmbiguousOffset::Fold { .. } => None,
     }
 }
 
-fn offset_of(written: &Written, zone: &TimeZone) -> AmbiguousOffset {
+fn offset_of(written: &Written, clock: &Clock) -> AmbiguousOffset {
     match written.offset {
         Some(offset) => AmbiguousOffset::Unambiguous { offset },
-        None => zone.to_ambiguous_timestamp(written.local).offset(),
+        None => clock.offset_at(written.local),
     }
 }
 
@@ -344,19 +428,20 @@ fn instant(local: DateTime, offset: Offset) -> Option<i64> {
 
 /// The UTC second in ids of the form `[system-]epoch.n`.
 pub(super) fn id_epoch(id: &str) -> Option<i64> {
-    let last = id.trim().rsplit('-').next()?;
-    let (digits, rest) = last.split_once('.')?;
-    let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let id = trimmed(id).as_bytes();
+    let system = id.iter().rposition(|byte| *byte == b'-').map_or(0, |place| place + 1);
+    let id = &id[system..];
+    let digits = id.iter().take_while(|byte| byte.is_ascii_digit()).count();
     // Nine digits end in 2001; ten reach to 2286.
-    if !matches!(digits.len(), 9 | 10) || !plain(digits) || !rest.starts_with(|c: char| c.is_ascii_digit()) {
+    if !matches!(digits, 9 | 10) || !matches!(id[digits..], [b'.', b'0'..=b'9', ..]) {
         return None;
     }
-    digits.parse().ok()
+    Some(id[..digits].iter().fold(0, |epoch, digit| epoch * 10 + i64::from(digit - b'0')))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Reading, id_epoch, read};
+    use super::{Clock, Reading, TimeZone, id_epoch, read};
     use crate::record::document::DateOrder::{self, DayFirst, MonthFirst, YearFirst};
     use proptest::prelude::*;
 
@@ -438,6 +523,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_season_changes_no_offset(
+            hours in proptest::collection::vec(0_i64..1_060_000, 1..20),
+            zone in prop_oneof![
+                Just("Europe/Berlin"), Just("America/St_Johns"), Just("Australia/Lord_Howe"), Just("Africa/Casablanca"),
+                Just("Asia/Pyongyang"), Just("UTC"), Just("America/Sao_Paulo"),
+            ],
+            near in 0_i64..72,
+        ) {
+            let zone = TimeZone::get(zone).expect("tests need tzdata");
+            let clock = Clock::new(zone.clone());
+            for hour in hours {
+                // A random hour from 1980 on, then the hours around the transition that follows it.
+                let at = jiff::Timestamp::from_second(315_532_800 + hour * 3600).expect("in range");
+                let next = zone.following(at).next().map_or(at, |transition| transition.timestamp());
+                for at in [at, next - jiff::SignedDuration::from_mins(near * 65), next] {
+                    let local = at.to_zoned(TimeZone::UTC).datetime();
+                    prop_assert_eq!(clock.offset_at(local), zone.to_ambiguous_timestamp(local).offset());
+                }
+            }
+        }
+
         #[test]
         fn arbitrary_text_never_panics(text in "\\PC*|[0-9 :/.TZ+-]{0,30}") {
             for order in [YearFirst, DayFirst, MonthFirst] {

@@ -12,11 +12,10 @@ use super::{Pipeline, PipelineError, journal};
 use crate::dedup::Identifier;
 use crate::formats::{Head, Row, RowReader};
 use crate::intake::{Intake, Look};
-use crate::normalise::ClockWatch;
+use crate::normalise::{ClockWatch, Derivation};
 use crate::record::delivery::Spooled;
 use crate::record::document::ZoneRule;
 use crate::record::outcome::{Rejection, VERBATIM_CAP};
-use crate::record::port::Derive;
 use crate::record::raw::Position;
 use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Grown, Opened, Pending, Repeat, StoreError};
 use crate::unpack;
@@ -229,6 +228,7 @@ fn origin_key<'p>(context: &Context<'p>) -> Result<&'p str, PipelineError> {
 struct Committer<'c, 'p> {
     context: &'c Context<'p>,
     opened: Opened,
+    derivation: Derivation<'p>,
     identifier: Identifier,
     clock: ClockWatch,
     rows: Vec<ChunkRow>,
@@ -256,9 +256,11 @@ impl<'c, 'p> Committer<'c, 'p> {
     }
 
     fn with(context: &'c Context<'p>, opened: Opened, identifier: Identifier) -> Self {
+        let (engine, spooled) = (&context.pipeline.parts.engine, context.spooled);
         Self {
             context,
             opened,
+            derivation: engine.derivation(&spooled.origin, &spooled.source),
             identifier,
             clock: ClockWatch::new(),
             rows: Vec::with_capacity(CHUNK_ROWS),
@@ -298,7 +300,7 @@ impl<'c, 'p> Committer<'c, 'p> {
             Row::Fault(rejection) => ChunkRow::Rejected(Box::new(rejection)),
             Row::Record(raw) => {
                 let spooled = self.context.spooled;
-                match self.context.pipeline.parts.engine.derive(raw, &spooled.origin, &spooled.source) {
+                match self.derivation.derive(raw) {
                     Ok(leg) => {
                         self.clock.see(&leg);
                         let identified = self.identifier.identify(leg);

@@ -3,8 +3,9 @@
 //! Times are milliseconds since 1970-01-01 UTC, lengths of time are milliseconds too; the store writes the public
 //! layouts (`YYYY-MM-DD HH:MM:SS.SSS`, seconds).
 
-use super::raw::RawRecord;
+use super::raw::{RawRecord, Span};
 use jiff::civil::DateTime;
+use std::sync::Arc;
 
 /// A normalised leg: the record as written and what it means. Made by `normalise`, identified by `dedup`.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,42 +206,55 @@ text_columns! {
     Extra => "extra",
 }
 
-/// The text columns of one leg in one allocation; a blank column is absent.
-#[derive(Clone)]
+/// The text columns of one leg; a blank column is absent. What stands in the record as it is points into its text, and
+/// only what is made of it has room of its own.
+#[derive(Clone, Default)]
 pub struct TextColumns {
-    buffer: String,
-    spans: [(u32, u32); TextColumn::ALL.len()],
-}
-
-impl Default for TextColumns {
-    fn default() -> Self {
-        Self { buffer: String::new(), spans: [(0, 0); TextColumn::ALL.len()] }
-    }
+    written: Option<Arc<str>>,
+    made: String,
+    /// Places in `written` followed by `made`.
+    spans: [Span; TextColumn::ALL.len()],
 }
 
 impl TextColumns {
-    /// No text yet, and room for this many bytes.
-    pub fn with_capacity(bytes: usize) -> Self {
-        Self { buffer: String::with_capacity(bytes), ..Self::default() }
+    /// No column yet, of a record with this text, and room for so many bytes that are made.
+    pub fn beside(written: &Arc<str>, room: usize) -> Self {
+        Self { written: Some(Arc::clone(written)), made: String::with_capacity(room), ..Self::default() }
+    }
+
+    fn written(&self) -> &str {
+        self.written.as_deref().unwrap_or_default()
+    }
+
+    /// Sets a column to what stands at this place of the record's text.
+    pub fn point(&mut self, column: TextColumn, span: Span) {
+        self.spans[column as usize] = span;
     }
 
     /// Sets a column to what `write` appends, without a string of its own in between.
     pub fn append(&mut self, column: TextColumn, write: impl FnOnce(&mut String)) {
-        let start = self.buffer.len();
-        write(&mut self.buffer);
-        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        self.spans[column as usize] = (narrow(start), narrow(self.buffer.len()));
+        let before = self.written().len();
+        let start = self.made.len();
+        write(&mut self.made);
+        self.spans[column as usize] = Span::new(before + start, before + self.made.len());
     }
 
     /// Sets a column. A record is capped at 1 MiB, so that offsets fit.
     pub fn set(&mut self, column: TextColumn, text: &str) {
-        self.append(column, |buffer| buffer.push_str(text));
+        self.append(column, |made| made.push_str(text));
     }
 
     /// The text of a column; empty when blank.
     pub fn get(&self, column: TextColumn) -> &str {
-        let (start, end) = self.spans[column as usize];
-        self.buffer.get(start as usize..end as usize).unwrap_or_default()
+        let span = self.spans[column as usize];
+        let written = self.written();
+        match (span.start as usize).checked_sub(written.len()) {
+            None => span.of(written),
+            Some(start) => {
+                let end = (span.end as usize).saturating_sub(written.len());
+                self.made.get(start..end).unwrap_or_default()
+            }
+        }
     }
 }
 

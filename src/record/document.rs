@@ -1,6 +1,8 @@
 //! A parsable thing inside a delivery, the dialect it is written in and the layout of its rows.
 
 use super::card::{Card, Family, Match};
+use super::cdr::TextColumn;
+use super::extra;
 use super::field::Field;
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +116,23 @@ pub struct Column {
     pub header: String,
     /// What it means, when the format maps it.
     pub field: Option<Field>,
+    /// The column of table `cdr` that keeps its text as written.
+    pub home: Option<TextColumn>,
+    /// The beginning of its member of `extra`: name and colon, as JSON.
+    pub member: Box<str>,
+    /// Whether nothing but `extra` has its text, so that it is always there.
+    pub in_extra: bool,
+}
+
+impl Column {
+    fn new(header: String, field: Option<Field>) -> Self {
+        let extra_name = field.and_then(Field::extra_name);
+        let mut member = String::new();
+        extra::quoted(extra_name.unwrap_or(&header), &mut member);
+        member.push(':');
+        let in_extra = extra_name.is_some() || field.is_none();
+        Self { header, field, home: field.and_then(Field::home), member: member.into_boxed_str(), in_extra }
+    }
 }
 
 /// Format, columns present and row kind: what two rows must share to be compared copy by copy.
@@ -172,7 +191,7 @@ impl Layout {
             if let Some(field) = field {
                 by_field[field as usize] = u16::try_from(place).ok();
             }
-            columns.push(Column { header: distinct(header, &columns), field });
+            columns.push(Column::new(distinct(header, &columns), field));
         }
         let present = |field: Field| by_field[field as usize].is_some();
         let lacking = |family: &Family| -> Vec<Field> {

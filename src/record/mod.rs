@@ -7,6 +7,7 @@ pub mod cdr;
 pub mod delivery;
 pub mod disk;
 pub mod document;
+pub mod extra;
 pub mod field;
 pub mod origin;
 pub mod outcome;

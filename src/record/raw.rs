@@ -15,29 +15,82 @@ pub struct Position {
     pub length: u64,
 }
 
-/// One row as written. All values lie in one buffer, so that a record costs two allocations.
-#[derive(Clone, PartialEq, Eq)]
+/// A stretch of a text in bytes; equal ends where there is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// Where it begins.
+    pub start: u32,
+    /// Where it ends.
+    pub end: u32,
+}
+
+impl Span {
+    /// A record is capped at 1 MiB by the readers, so that places in it fit.
+    pub fn new(start: usize, end: usize) -> Self {
+        let narrow = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        Self { start: narrow(start), end: narrow(end) }
+    }
+
+    /// What stands there; nothing where it ends behind the text.
+    pub fn of(self, text: &str) -> &str {
+        text.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// The values of a record while it is read. Kept from record to record, it needs no room of its own for each.
+#[derive(Debug, Clone, Default)]
+pub struct Values {
+    text: String,
+    spans: Vec<Span>,
+}
+
+impl Values {
+    /// None, as at the beginning.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.spans.clear();
+    }
+
+    /// Appends the next column's value.
+    pub fn push(&mut self, value: &str) {
+        self.write(|text| text.push_str(value));
+    }
+
+    /// Appends what `write` writes as the next column's value.
+    pub fn write(&mut self, write: impl FnOnce(&mut String)) {
+        let start = self.text.len();
+        write(&mut self.text);
+        self.spans.push(Span::new(start, self.text.len()));
+    }
+
+    /// Takes a row as it is, for [`Self::lend`]; gives where it begins. No value yet.
+    pub fn take(&mut self, row: &str) -> usize {
+        let start = self.text.len();
+        self.text.push_str(row);
+        start
+    }
+
+    /// A stretch of what was taken is the next column's value.
+    pub fn lend(&mut self, start: usize, end: usize) {
+        self.spans.push(Span::new(start, end));
+    }
+}
+
+/// One row as written. Its text is shared with the columns of its leg, which point into it.
+#[derive(Clone)]
 pub struct RawRecord {
     /// Place in the document.
     pub position: Position,
     /// Which columns it has and what they mean.
     pub layout: Arc<Layout>,
-    text: String,
-    ends: Vec<u32>,
+    text: Arc<str>,
+    spans: Box<[Span]>,
 }
 
 impl RawRecord {
-    /// An empty record; push one value per column of the layout.
-    pub fn new(layout: Arc<Layout>, position: Position) -> Self {
-        let columns = layout.columns.len();
-        let room = usize::try_from(position.length).unwrap_or(0).min(4096);
-        Self { position, layout, text: String::with_capacity(room), ends: Vec::with_capacity(columns) }
-    }
-
-    /// Appends the next column's value. A record is capped at 1 MiB by the readers, so that offsets fit.
-    pub fn push(&mut self, value: &str) {
-        self.text.push_str(value);
-        self.ends.push(u32::try_from(self.text.len()).unwrap_or(u32::MAX));
+    /// A record with one value per column of the layout.
+    pub fn new(layout: Arc<Layout>, position: Position, values: &Values) -> Self {
+        Self { position, layout, text: Arc::from(values.text.as_str()), spans: Box::from(&values.spans[..]) }
     }
 
     /// A record with these values.
@@ -46,33 +99,44 @@ impl RawRecord {
         position: Position,
         values: impl IntoIterator<Item = &'v str>,
     ) -> Self {
-        let mut record = Self::new(layout, position);
-        for value in values {
-            record.push(value);
-        }
-        record
+        let mut all = Values::default();
+        values.into_iter().for_each(|value| all.push(value));
+        Self::new(layout, position, &all)
     }
 
     /// The value of a column by its place; empty when the row is shorter.
     pub fn value(&self, column: usize) -> &str {
-        let Some(end) = self.ends.get(column) else { return "" };
-        let start = if column == 0 { 0 } else { self.ends[column - 1] };
-        self.text.get(start as usize..*end as usize).unwrap_or_default()
+        self.span(column).of(&self.text)
     }
 
-    /// How many values were pushed.
+    /// Where in its text the record has the value of a column.
+    pub fn span(&self, column: usize) -> Span {
+        self.spans.get(column).copied().unwrap_or_default()
+    }
+
+    /// The text that holds all values, for who keeps places in it.
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// How many values it has.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.spans.len()
     }
 
-    /// Whether no value was pushed.
+    /// Whether it has no value.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.spans.is_empty()
     }
 
     /// The value of a canonical field; empty when blank or when the layout lacks it.
     pub fn get(&self, field: Field) -> &str {
         self.layout.column_of(field).map_or("", |column| self.value(column))
+    }
+
+    /// The same without blanks around it.
+    pub fn trimmed(&self, field: Field) -> &str {
+        trimmed(self.get(field))
     }
 
     /// Each column's source header, canonical field and value.
@@ -84,6 +148,26 @@ impl RawRecord {
             .map(|(place, column)| (column.header.as_str(), column.field, self.value(place)))
     }
 }
+
+/// As `trim`, but quick where nothing is to be trimmed, as nearly always.
+pub fn trimmed(text: &str) -> &str {
+    match text.as_bytes() {
+        [] | [b'!'..=b'~'] | [b'!'..=b'~', .., b'!'..=b'~'] => text,
+        _ => text.trim(),
+    }
+}
+
+/// Equal when every value is equal, wherever in the text it stands.
+impl PartialEq for RawRecord {
+    fn eq(&self, other: &Self) -> bool {
+        self.position == other.position
+            && self.layout == other.layout
+            && self.len() == other.len()
+            && (0..self.len()).all(|column| self.value(column) == other.value(column))
+    }
+}
+
+impl Eq for RawRecord {}
 
 impl std::fmt::Debug for RawRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -172,7 +172,10 @@ fn size(text: &str) -> Option<usize> {
 
 /// Compares with the file of this name, or writes it.
 fn check(site: &Site, name: &str, parts: &[String]) {
-    let text = settled(site, &parts.concat());
+    compare(name, &settled(site, &parts.concat()));
+}
+
+pub fn compare(name: &str, text: &str) {
     let path = crate::site::repository("tests/it/snapshots").join(format!("{name}.txt"));
     if std::env::var_os("CDRD_UPDATE_SNAPSHOTS").is_some() {
         std::fs::create_dir_all(path.parent().expect("it has a folder")).expect("the repository is writable");

@@ -11,7 +11,7 @@ use crate::record::card::{Card, Evidence, normal_header};
 use crate::record::document::{Column, Dialect, Layout, RowKind};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip};
-use crate::record::raw::RawRecord;
+use crate::record::raw::{RawRecord, Values};
 use std::borrow::Cow;
 use std::io::{Read, Result};
 use std::sync::Arc;
@@ -113,10 +113,9 @@ impl<'a> Reader<'a> {
                 Row::fault(position, Reason::ColumnsMismatch, MAY_BE_CUT, self.rows.verbatim())
             }
             Some(aligned) => {
-                let values = (0..header.columns).map(|column| aligned.value(header, &fields, column));
-                let mut record = RawRecord::new(Arc::clone(&header.layout), position);
-                values.for_each(|value| record.push(&value));
-                Row::Record(record)
+                let mut values = Values::default();
+                (0..header.columns).for_each(|column| values.push(&aligned.value(header, &fields, column)));
+                Row::Record(RawRecord::new(Arc::clone(&header.layout), position, &values))
             }
             None => Row::fault(
                 position,

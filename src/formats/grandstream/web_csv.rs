@@ -12,7 +12,7 @@ use crate::record::delivery::printable;
 use crate::record::document::{Dialect, Layout, LayoutUnusable, RowKind};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip, VERBATIM_CAP};
-use crate::record::raw::{Position, RawRecord};
+use crate::record::raw::{Position, RawRecord, Values};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{Read, Result};
@@ -368,9 +368,9 @@ impl<'a> Reader<'a> {
         if may_be_cut(&self.rows, layout) {
             return Row::fault(position, Reason::ColumnsMismatch, MAY_BE_CUT, self.rows.verbatim());
         }
-        let mut record = RawRecord::new(Arc::clone(layout), position);
-        fields.iter().take(header.names.len()).for_each(|value| record.push(&value));
-        Row::Record(record)
+        let mut values = Values::default();
+        fields.write(header.names.len(), &mut values);
+        Row::Record(RawRecord::new(Arc::clone(layout), position, &values))
     }
 
     /// Whether one of the rows directly behind a summary is a leg of its session.

@@ -4,7 +4,7 @@ use super::{Mapped, MappingConfig, NamesConfig, SkipConfig, TestConfig};
 use crate::record::card::normal_header;
 use crate::record::document::{Dialect, Layout, LayoutUnusable, RowKind};
 use crate::record::field::Field;
-use crate::record::raw::{Position, RawRecord};
+use crate::record::raw::{Position, RawRecord, Values};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -141,28 +141,26 @@ impl Shape {
         if !self.matched.iter().any(told_apart) {
             return None;
         }
-        let mut record = RawRecord::new(Arc::clone(&self.layout), position);
-        let mut text = String::new();
+        let mut values = Values::default();
         for piece in &self.pieces {
             match piece {
-                Piece::Source(place) => record.push(value(*place).trim_matches(' ')),
-                Piece::Constant(constant) => record.push(constant),
-                Piece::Blank => record.push(""),
-                Piece::Joined(places) => {
-                    text.clear();
+                Piece::Source(place) => values.push(value(*place).trim_matches(' ')),
+                Piece::Constant(constant) => values.push(constant),
+                Piece::Blank => values.push(""),
+                Piece::Joined(places) => values.write(|text| {
+                    let start = text.len();
                     for place in places {
                         let part = value(*place);
                         let part = part.trim();
-                        if !text.is_empty() && !part.is_empty() {
+                        if text.len() > start && !part.is_empty() {
                             text.push(' ');
                         }
                         text.push_str(part);
                     }
-                    record.push(&text);
-                }
+                }),
             }
         }
-        Some(record)
+        Some(RawRecord::new(Arc::clone(&self.layout), position, &values))
     }
 }
 

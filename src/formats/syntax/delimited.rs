@@ -105,6 +105,9 @@ impl<'a> Delimited<'a> {
         self.start = self.next;
         self.cut.clear();
         self.text.clear();
+        if let Some(piece) = self.usual() {
+            return Ok(Some(piece));
+        }
         match self.line(self.start, self.start)? {
             Line::None => Ok(None),
             Line::TooLong => self.pass_over().map(Some),
@@ -114,6 +117,23 @@ impl<'a> Delimited<'a> {
                 self.split(end, next, whole).map(Some)
             }
         }
+    }
+
+    /// The next record in the usual case: a line that is in memory up to its end and needs no second look.
+    fn usual(&mut self) -> Option<Piece> {
+        if encoding::unit(self.encoding) != 1 {
+            return None;
+        }
+        let bytes = self.window.from(self.start);
+        let length = self.splitter.line(bytes, self.separator).filter(|length| *length <= RECORD_CAP)?;
+        let end = match bytes[length..] {
+            [b'\r', b'\n', ..] => 2,
+            [b'\n', ..] | [b'\r', _, ..] => 1,
+            _ => return None,
+        };
+        self.length = length as u64;
+        self.next = self.start + self.length + end;
+        Some(if self.is_blank() { Piece::Blank } else { Piece::Record })
     }
 
     fn split(&mut self, end: u64, next: u64, whole: &dyn Fn(&Fields<'_>) -> bool) -> Result<Piece> {

@@ -5,6 +5,7 @@
 pub mod delimited;
 pub mod encoding;
 pub mod json;
+mod marks;
 mod split;
 mod window;
 pub mod xml;

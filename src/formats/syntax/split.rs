@@ -5,7 +5,9 @@
 //! drops them, which is why the splitting is done here.
 
 use super::encoding::{decode, windows};
+use super::marks::Marks;
 use crate::record::document::Encoding;
+use crate::record::raw::Values;
 use memchr::memchr;
 use std::borrow::Cow;
 
@@ -16,7 +18,7 @@ enum Quotes {
     Doubled,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
     start: usize,
     end: usize,
@@ -33,6 +35,22 @@ pub(super) enum Split {
     Open,
     /// What closes a quoted field cannot be its closing quote: the field was never closed.
     Torn,
+}
+
+/// The quote that encloses a field, behind those that are doubled. `None` where the line ends first.
+fn closing(bytes: &[u8], marks: &mut Marks<'_>, separator: u8, quotes: &mut Quotes) -> Option<usize> {
+    loop {
+        let at = marks.next()?;
+        match bytes[at] {
+            mark if mark == separator => {}
+            b'\r' | b'\n' => return None,
+            mark if bytes.get(at + 1) != Some(&mark) => return Some(at),
+            _ => {
+                *quotes = Quotes::Doubled;
+                marks.next();
+            }
+        }
+    }
 }
 
 /// Splits records; keeps its room between them.
@@ -59,6 +77,34 @@ impl Splitter {
         self.at = 0;
         self.open = None;
         self.doubled = false;
+    }
+
+    /// Splits the record at the beginning of these bytes in the usual case: it is one line, and all its quotes enclose
+    /// fields. Gives the length of the line, without its end; `None` where [`Self::feed`] must look.
+    pub(super) fn line(&mut self, bytes: &[u8], separator: u8) -> Option<usize> {
+        self.restart();
+        let mut marks = Marks::new(bytes, separator, self.quote.unwrap_or(separator));
+        let mut start = 0;
+        loop {
+            let mut span = Span { start, end: 0, stop: marks.next()?, quotes: Quotes::None };
+            if Some(bytes[span.stop]) == self.quote && bytes[span.stop] != separator {
+                if span.stop != start {
+                    return None;
+                }
+                span.quotes = Quotes::Plain;
+                (span.start, span.end) =
+                    (start + 1, closing(bytes, &mut marks, separator, &mut span.quotes)?);
+                span.stop = marks.next().filter(|stop| *stop == span.end + 1)?;
+            } else {
+                span.end = span.stop;
+            }
+            let stop = span.stop;
+            self.spans.push(span);
+            if bytes[stop] != separator {
+                return Some(stop);
+            }
+            start = stop + 1;
+        }
     }
 
     /// Goes on splitting a record of which `bytes` are known; `line` is where its last line begins.
@@ -149,13 +195,24 @@ impl<'r> Fields<'r> {
     /// A field without its quotes; empty when there is no such field.
     pub fn get(&self, place: usize) -> Cow<'r, str> {
         let Some(span) = self.spans.get(place) else { return Cow::Borrowed("") };
-        let text = self.between(span.start, span.end);
-        match self.quote.map(char::from) {
-            Some(mark) if span.quotes == Quotes::Doubled => Cow::Owned(
-                text.replace(&[mark, mark].iter().collect::<String>(), mark.encode_utf8(&mut [0; 4])),
-            ),
-            _ => text,
+        if span.quotes != Quotes::Doubled {
+            return self.between(span.start, span.end);
         }
+        let mut text = String::with_capacity(span.end - span.start);
+        self.undoubled(span, &mut text);
+        Cow::Owned(text)
+    }
+
+    /// Appends a field with one quote for each two.
+    fn undoubled(&self, span: &Span, out: &mut String) {
+        let (text, mark) = (self.between(span.start, span.end), self.quote.unwrap_or(b'"'));
+        let mut rest = &*text;
+        while let Some(place) = memchr(mark, rest.as_bytes()) {
+            let (before, behind) = rest.split_at(place + 1);
+            out.push_str(before);
+            rest = behind.strip_prefix(char::from(mark)).unwrap_or(behind);
+        }
+        out.push_str(rest);
     }
 
     /// The bytes of a field between its quotes; doubled quotes stay doubled.
@@ -166,6 +223,20 @@ impl<'r> Fields<'r> {
     /// Whether a field stands in quotes.
     pub fn is_enclosed(&self, place: usize) -> bool {
         self.spans.get(place).is_some_and(|span| span.quotes != Quotes::None)
+    }
+
+    /// Gives the first `count` fields to a record. A record that is text as a whole is taken at once.
+    pub fn write(&self, count: usize, values: &mut Values) {
+        let Some(text) = self.text else {
+            return self.iter().take(count).for_each(|value| values.push(&value));
+        };
+        let taken = values.take(text);
+        for span in self.spans.iter().take(count) {
+            match span.quotes {
+                Quotes::Doubled => values.write(|out| self.undoubled(span, out)),
+                _ => values.lend(taken + span.start, taken + span.end),
+            }
+        }
     }
 
     /// All fields.
@@ -196,6 +267,7 @@ impl<'r> Fields<'r> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn split(line: &str) -> (Split, Vec<String>) {
         let mut splitter = Splitter::new(Some(b'"'), Encoding::Utf8);
@@ -227,5 +299,35 @@ mod tests {
         assert_eq!(splitter.feed(line, 0, b','), Split::Whole);
         assert_eq!(splitter.fields(line).joined(1, 3), "SIP/1,60,\"x\"");
         assert_eq!(splitter.fields(line).joined(3, 3), "x");
+    }
+
+    proptest! {
+        #[test]
+        fn the_usual_case_is_split_as_any_other(
+            text in "([a,]|\"\"|a{70}|(\"|\",|,\")[ab,]{0,9}(\"|\",|,\")){0,30}[\r\n]?[a,\"\r\n]{0,3}",
+            quoted in any::<bool>(),
+        ) {
+            let new = || Splitter::new(quoted.then_some(b'"'), Encoding::Utf8);
+            let (mut usual, mut any) = (new(), new());
+            if let Some(length) = usual.line(text.as_bytes(), b',') {
+                prop_assert_eq!(text.find(['\r', '\n']), Some(length));
+                prop_assert_eq!(any.feed(&text.as_bytes()[..length], 0, b','), Split::Whole);
+                prop_assert_eq!(usual.spans, any.spans);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_usual() {
+        let length = |line: &str| Splitter::new(Some(b'"'), Encoding::Utf8).line(line.as_bytes(), b',');
+        let long = "x".repeat(200);
+        for line in ["a,\"b,c\",d", "\"\"\"Ann\"\" <1>\",x", "a,,", "\"\"", "", &format!("{long},\"{long}\"")]
+        {
+            assert_eq!(length(&format!("{line}\nmore")), Some(line.len()), "{line}");
+            assert_eq!(length(line), None, "its end is not known");
+        }
+        for line in ["\"a\" ,b", "\"Ann\" <1>,x", "a,5\" pipe", "\"a,\"b\"", "\"a"] {
+            assert_eq!(length(&format!("{line}\n")), None, "{line}");
+        }
     }
 }

@@ -5,15 +5,14 @@
 //! their order. Must end in what `insert` alone would end in.
 
 use super::calls;
-use super::columns::{self, CONTENT, FIXED, Stamps};
+use super::columns::{self, CONTENT, Stamps};
 use super::database::{Database, Fault};
 use super::documents::Tally;
 use super::insert::{self, Outcome, Reading};
-use super::raw::Value;
-use super::stated;
-use crate::dedup::{self, Identified, Links};
+use super::raw::{Binding, SqlError, Value};
+use super::ready::ReadyRow;
+use crate::dedup::{self, Identified};
 use crate::record::document::RowKind;
-use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
@@ -29,7 +28,7 @@ const OWN: usize = 9;
 /// Inserts [`ROWS`] rows as leg 0 of their groups, those whose key is taken left out. `OR FAIL`: to be able to take the
 /// statement back alone, SQLite would copy each page that it changes; whoever runs it takes back more than that.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
-    let columns: Vec<&str> = FIXED.into_iter().chain(columns::names()).collect();
+    let columns: Vec<&str> = columns::in_table_order().collect();
     let rows: Vec<String> =
         (0..ROWS).map(|row| format!("({})", marks(SHARED + row * (OWN + CONTENT)))).collect();
     format!(
@@ -42,7 +41,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
 /// The parameters of a row whose own ones begin behind `before`.
 fn marks(before: usize) -> String {
     let own = |place: usize| format!("?{}", before + place);
-    let fixed = FIXED.into_iter().map(|column| match column {
+    let mark = |column| match column {
         "id" | "change_seq" => own(1),
         "key_day" => own(2),
         "identity" => own(3),
@@ -61,9 +60,12 @@ fn marks(before: usize) -> String {
         "byte_length" => own(7),
         "version_hash" => own(8),
         "stated" => own(9),
-        _ => "?8".to_owned(),
-    });
-    fixed.chain((1..=CONTENT).map(|place| own(OWN + place))).collect::<Vec<_>>().join(", ")
+        "stored_at" => "?8".to_owned(),
+        content => columns::names()
+            .position(|name| name == content)
+            .map_or_else(String::new, |place| own(OWN + place + 1)),
+    };
+    columns::in_table_order().map(mark).collect::<Vec<_>>().join(", ")
 }
 
 /// Those rows of a range whose calls have another head, or a name that is linked.
@@ -81,22 +83,13 @@ const STORED: &str = "SELECT id FROM cdr WHERE id BETWEEN ?1 AND ?2";
 /// Rows of one document on their way into the table.
 pub struct Batch<'r> {
     reading: &'r Reading,
-    together: Vec<Together<'r>>,
+    together: Vec<(&'r Identified, ReadyRow<'r>)>,
     later: Vec<&'r Identified>,
-    /// Link values of all of them.
-    values: Vec<Cow<'r, str>>,
+    /// Link values of the later ones.
+    linked: Vec<&'r str>,
     /// The row before was known: files that come again are known row after row, and a look costs less than trying to
     /// insert.
     known: bool,
-}
-
-/// A row that goes with others.
-struct Together<'r> {
-    row: &'r Identified,
-    links: Links<'r>,
-    call: Cow<'r, str>,
-    stated: Vec<u8>,
-    stamps: Stamps,
 }
 
 impl<'r> Batch<'r> {
@@ -106,7 +99,7 @@ impl<'r> Batch<'r> {
             reading,
             together: Vec::with_capacity(ROWS),
             later: Vec::new(),
-            values: Vec::with_capacity(2 * ROWS),
+            linked: Vec::new(),
             known: false,
         }
     }
@@ -116,37 +109,34 @@ impl<'r> Batch<'r> {
         &mut self,
         db: &mut Database<'_>,
         row: &'r Identified,
+        ready: Option<ReadyRow<'r>>,
         tally: &mut Tally,
     ) -> Result<(), Fault> {
         if row.leg.raw.layout.kind == RowKind::Summary || db.has_summaries()? {
             self.flush(db, tally)?;
             return self.one(db, row, tally);
         }
-        if self.known && insert::is_first(db, row)? {
+        if (self.known || ready.is_none()) && insert::is_first(db, row)? {
             tally.note(Outcome::Duplicate);
             return Ok(());
         }
-        let card = row.leg.raw.layout.card;
-        let links = dedup::links(card, &row.leg.cdr);
-        let call = match links.iter().map(|(_, value)| *value).min() {
-            Some(value) => Cow::Borrowed(value),
-            None => Cow::Owned(calls::own_name(&links, &row.key)),
-        };
-        let meets = |value: &str| self.values.iter().any(|other| *other == value);
-        let other_card =
-            self.together.first().is_some_and(|first| !std::ptr::eq(first.row.leg.raw.layout.card, card));
-        let linked = links.iter().any(|(_, value)| *value != call);
-        if linked || other_card || meets(&call) {
-            self.values.extend(links.iter().map(|(_, value)| Cow::Borrowed(*value)));
-            self.later.push(row);
-        } else {
-            self.values.push(call.clone());
-            let layout = db.layout(&row.leg.raw.layout)?;
-            let mut stated = Vec::with_capacity(128);
-            stated::encode_beside(&layout, row.copy, &row.leg.raw, &row.leg.cdr, &mut stated);
-            self.together.push(Together { row, links, call, stated, stamps: Stamps::of(&row.leg.cdr) });
+        match ready {
+            Some(ready) if self.apart(row, ready.call()) => self.together.push((row, ready)),
+            _ => {
+                let links = dedup::links(row.leg.raw.layout.card, &row.leg.cdr);
+                self.linked.extend(links.iter().map(|(_, value)| *value));
+                self.later.push(row);
+            }
         }
         if self.together.len() == ROWS || self.later.len() == ROWS { self.flush(db, tally) } else { Ok(()) }
+    }
+
+    /// Whether a row meets none of those that wait.
+    fn apart(&self, row: &Identified, call: &str) -> bool {
+        let card = row.leg.raw.layout.card;
+        self.together.first().is_none_or(|(first, _)| std::ptr::eq(first.leg.raw.layout.card, card))
+            && self.together.iter().all(|(_, other)| other.call() != call)
+            && !self.linked.contains(&call)
     }
 
     /// Stores what still waits.
@@ -156,14 +146,14 @@ impl<'r> Batch<'r> {
         if together.len() == ROWS {
             self.insert(db, &together, tally)?;
         } else {
-            for one in &together {
-                self.one(db, one.row, tally)?;
+            for (row, _) in &together {
+                self.one(db, row, tally)?;
             }
         }
         for row in std::mem::take(&mut self.later) {
             self.one(db, row, tally)?;
         }
-        self.values.clear();
+        self.linked.clear();
         Ok(())
     }
 
@@ -176,23 +166,34 @@ impl<'r> Batch<'r> {
     fn insert(
         &mut self,
         db: &mut Database<'_>,
-        rows: &[Together<'_>],
+        rows: &[(&'r Identified, ReadyRow<'r>)],
         tally: &mut Tally,
     ) -> Result<(), Fault> {
+        let origin = self.reading.origin.as_str();
         let now = db.now();
         let numbers = i64::try_from(ROWS).unwrap_or(i64::MAX);
         let first = db.take(numbers);
-        let inserted = db.run(INSERT.as_str(), &values(self.reading, rows, first, &now))?;
+        // What lies beyond all that is stored meets nothing.
+        let end = db.calls_end(origin)?;
+        let new = rows.iter().all(|(_, ready)| ready.call() > end);
+        let inserted =
+            db.run_bound(INSERT.as_str(), |values| bind(self.reading, rows, first, &now, values))?;
+        if let Some(last) = rows.iter().map(|(_, ready)| ready.call()).max() {
+            db.calls_reach(origin, last);
+        }
         let range = [Value::Int(first), Value::Int(first + numbers - 1)];
         let all = usize::try_from(inserted) == Ok(rows.len());
         let stored = if all { [true; ROWS] } else { places(db, STORED, &range, first)? };
-        let mut touched = places(db, TOUCHED, &range, first)?;
-        if db.has_links()? {
-            for (touched, linked) in touched.iter_mut().zip(places(db, LINKED, &range, first)?) {
-                *touched |= linked;
+        let mut touched = [false; ROWS];
+        if !new {
+            touched = places(db, TOUCHED, &range, first)?;
+            if db.has_links()? {
+                for (touched, linked) in touched.iter_mut().zip(places(db, LINKED, &range, first)?) {
+                    *touched |= linked;
+                }
             }
         }
-        for (((row, stored), touched), id) in rows.iter().zip(stored).zip(touched).zip(first..) {
+        for ((((row, ready), stored), touched), id) in rows.iter().zip(stored).zip(touched).zip(first..) {
             if !stored {
                 continue;
             }
@@ -201,18 +202,18 @@ impl<'r> Batch<'r> {
             if touched {
                 let joining = calls::Joining {
                     id,
-                    key: row.row.key,
-                    version_hash: row.row.version_hash,
-                    stamps: &row.stamps,
-                    links: &row.links,
-                    own: &row.call,
+                    key: row.key,
+                    version_hash: row.version_hash,
+                    stamps: &Stamps::of(&row.leg.cdr),
+                    links: &dedup::links(row.leg.raw.layout.card, &row.leg.cdr),
+                    own: ready.call(),
                 };
-                calls::join(db, &self.reading.origin, &joining)?;
+                calls::join(db, origin, &joining)?;
             }
         }
-        for (row, stored) in rows.iter().zip(stored) {
+        for ((row, _), stored) in rows.iter().zip(stored) {
             if !stored {
-                let outcome = insert::settle(db, self.reading, row.row, &mut tally.changes)?;
+                let outcome = insert::settle(db, self.reading, row, &mut tally.changes)?;
                 tally.note(outcome.unwrap_or(Outcome::Duplicate));
             }
         }
@@ -239,10 +240,16 @@ fn places(
     Ok(found)
 }
 
-fn values<'v>(reading: &'v Reading, rows: &'v [Together<'_>], first: i64, now: &'v str) -> Vec<Value<'v>> {
-    let mut values = Vec::with_capacity(SHARED + ROWS * (OWN + CONTENT));
-    let card = rows.first().map(|row| row.row.leg.raw.layout.card);
-    values.extend([
+/// Binds the parameters of the statement; those that are NULL are left out.
+fn bind<'v>(
+    reading: &'v Reading,
+    rows: &[(&'v Identified, ReadyRow<'v>)],
+    first: i64,
+    now: &'v str,
+    values: &mut Binding<'_, 'v, '_>,
+) -> Result<(), SqlError> {
+    let card = rows.first().map(|(row, _)| row.leg.raw.layout.card);
+    let shared = [
         Value::Text(&reading.origin),
         reading.tenant.as_deref().map_or(Value::Null, Value::Text),
         Value::Text(&reading.source),
@@ -251,21 +258,30 @@ fn values<'v>(reading: &'v Reading, rows: &'v [Together<'_>], first: i64, now: &
         Value::Text(&reading.delivery),
         Value::Int(reading.document),
         Value::Text(now),
-    ]);
-    for (row, id) in rows.iter().zip(first..) {
-        let position = row.row.leg.raw.position;
-        values.extend([
+    ];
+    for (place, value) in shared.into_iter().enumerate() {
+        values.set(place, value)?;
+    }
+    for (row_place, ((row, ready), id)) in rows.iter().zip(first..).enumerate() {
+        let position = row.leg.raw.position;
+        let before = SHARED + row_place * (OWN + CONTENT);
+        let own = [
             Value::Int(id),
-            Value::Int(row.row.key.day.into()),
-            Value::Blob(&row.row.key.identity),
-            Value::Text(&row.call),
+            Value::Int(row.key.day.into()),
+            Value::Blob(&row.key.identity),
+            Value::Text(ready.call()),
             Value::unsigned(position.row),
             Value::unsigned(position.offset),
             Value::unsigned(position.length),
-            Value::Blob(&row.row.version_hash),
-            Value::Blob(&row.stated),
-        ]);
-        values.extend(columns::content(&row.row.leg.cdr, &row.stamps));
+            Value::Blob(&row.version_hash),
+            Value::Blob(ready.stated()),
+        ];
+        for (place, value) in own.into_iter().enumerate() {
+            values.set(before + place, value)?;
+        }
+        for (place, value) in ready.content() {
+            values.set(before + OWN + place, value)?;
+        }
     }
-    values
+    Ok(())
 }

@@ -78,6 +78,7 @@ pub fn join(db: &mut Database<'_>, origin: &str, row: &Joining<'_>) -> Result<()
         add_links(db, origin, &unknown, &name)?;
         let head = head_of(db, origin, &name, row.id)?;
         let key = [Value::Int(row.id), Value::Text(&name)];
+        db.calls_reach(origin, &name);
         db.run("UPDATE cdr SET call_group = ?2 WHERE id = ?1", &key)?;
         return contest(db, row, head);
     }
@@ -89,6 +90,7 @@ pub fn join(db: &mut Database<'_>, origin: &str, row: &Joining<'_>) -> Result<()
 
 fn add_links(db: &mut Database<'_>, origin: &str, links: &[(&str, &str)], name: &str) -> Result<(), Fault> {
     for (kind, value) in links {
+        db.calls_reach(origin, value);
         db.run(
             "INSERT INTO call_link (origin, value, kind, call_group) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING",
             &[Value::Text(origin), Value::Text(value), Value::Text(kind), Value::Text(name)],
@@ -184,6 +186,7 @@ pub fn rebuild(
         let head = heads.get(name.as_str()) == Some(&place);
         if member.call_group != *name || member.call_head != head {
             let seq = db.next();
+            db.calls_reach(origin, name);
             db.run(
                 "UPDATE cdr SET call_group = ?2, call_head = ?3, change_seq = ?4 WHERE id = ?1",
                 &[Value::Int(member.id), Value::Text(name), Value::Int(head.into()), Value::Int(seq)],
@@ -256,6 +259,7 @@ fn write_links(
         }
     }
     for ((value, kind), name) in &wanted {
+        db.calls_reach(origin, value);
         db.run(
             "INSERT INTO call_link (origin, value, kind, call_group) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (origin, value, kind) DO UPDATE SET call_group = excluded.call_group",

@@ -3,13 +3,14 @@
 
 use super::columns::Stamp;
 use super::group::{Relink, Remembered};
-use super::raw::{Connection, Row, SqlError, Statement, Value};
-use super::stated::{self, KnownLayout, Place};
+use super::raw::{Binding, Connection, Row, SqlError, Value};
+use super::stated::{self, KnownLayout, Places};
 use crate::dedup::Key;
 use crate::record::card::Card;
 use crate::record::disk;
 use crate::record::document::{Layout, RowKind};
 use crate::record::port::Derive;
+use crate::sqlite::Prepared;
 use crate::store::StoreError;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -55,8 +56,7 @@ impl Fault {
 
 /// The database.
 pub struct Database<'c> {
-    connection: Connection<'c>,
-    prepared: HashMap<(usize, usize), Statement<'c>>,
+    prepared: Prepared<'c>,
     derive: Arc<dyn Derive>,
     last: i64,
     /// Never goes back, not even when a transaction does: a chunk meant for a document that was rolled back must not
@@ -67,6 +67,8 @@ pub struct Database<'c> {
     summaries: Option<bool>,
     /// Some link value names another call; never taken back, a look costs little.
     links: bool,
+    /// An origin, and the highest of the names of its calls and their link values.
+    reach: Option<(String, String)>,
     group: Option<Remembered>,
     /// The last number given before the switch under way.
     switch: Option<i64>,
@@ -78,8 +80,7 @@ impl<'c> Database<'c> {
     /// Reads where the sequences stand.
     pub fn new(connection: Connection<'c>, derive: Arc<dyn Derive>) -> Result<Self, Fault> {
         let mut database = Self {
-            connection,
-            prepared: HashMap::new(),
+            prepared: Prepared::new(connection),
             derive,
             last: 0,
             last_document: 0,
@@ -87,6 +88,7 @@ impl<'c> Database<'c> {
             writing: Vec::new(),
             summaries: None,
             links: false,
+            reach: None,
             group: None,
             switch: None,
             relink: None,
@@ -113,7 +115,7 @@ impl<'c> Database<'c> {
 
     /// The connection.
     pub const fn connection(&self) -> &Connection<'c> {
-        &self.connection
+        self.prepared.connection()
     }
 
     /// Begins a transaction; its rows share one `stored_at`.
@@ -145,7 +147,7 @@ impl<'c> Database<'c> {
 
     /// Rolls back the step, or the whole transaction.
     pub fn roll_back(&mut self, savepoint: bool) -> Result<(), Fault> {
-        if !self.connection.autocommit() {
+        if !self.connection().autocommit() {
             if savepoint {
                 self.run("ROLLBACK TO step", &[])?;
                 self.run("RELEASE step", &[])?;
@@ -156,6 +158,7 @@ impl<'c> Database<'c> {
         self.known.clear();
         self.writing.clear();
         self.summaries = None;
+        self.reach = None;
         self.group = None;
         if !savepoint {
             self.close_switch();
@@ -197,12 +200,12 @@ impl<'c> Database<'c> {
 
     /// Runs a statement that is made anew each time.
     pub fn run_once(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, SqlError> {
-        self.connection.prepare(sql)?.run(values)
+        self.prepared.run_once(sql, values)
     }
 
     /// Hands each row of such a statement to `row`.
     pub fn each_once(&mut self, sql: &str, mut row: impl FnMut(&Row<'_>)) -> Result<(), Fault> {
-        self.connection.prepare(sql)?.each(&[], |found| {
+        self.connection().prepare(sql)?.each(&[], |found| {
             row(found);
             Ok(ControlFlow::Continue(()))
         })
@@ -255,7 +258,7 @@ impl<'c> Database<'c> {
 
     /// Runs a statement; gives the number of rows changed.
     pub fn run(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, SqlError> {
-        self.statement(sql)?.run(values)
+        self.prepared.run(sql, values)
     }
 
     /// Hands each row to `row` until it breaks.
@@ -265,7 +268,7 @@ impl<'c> Database<'c> {
         values: &[Value<'_>],
         row: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, Fault>,
     ) -> Result<(), Fault> {
-        self.statement(sql)?.each(values, row)
+        self.prepared.each(sql, values, row)
     }
 
     /// All rows.
@@ -273,14 +276,9 @@ impl<'c> Database<'c> {
         &mut self,
         sql: &'static str,
         values: &[Value<'_>],
-        mut read: impl FnMut(&Row<'_>) -> T,
+        read: impl FnMut(&Row<'_>) -> T,
     ) -> Result<Vec<T>, Fault> {
-        let mut rows = Vec::new();
-        self.each(sql, values, |row| {
-            rows.push(read(row));
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(rows)
+        Ok(self.prepared.all(sql, values, read)?)
     }
 
     /// The first row.
@@ -290,21 +288,7 @@ impl<'c> Database<'c> {
         values: &[Value<'_>],
         read: impl Fn(&Row<'_>) -> T,
     ) -> Result<Option<T>, Fault> {
-        let mut first = None;
-        self.each(sql, values, |row| {
-            first = Some(read(row));
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(first)
-    }
-
-    /// Statements are found by the address of their text: hashing the text would cost as much as a seek.
-    fn statement(&mut self, sql: &'static str) -> Result<&mut Statement<'c>, SqlError> {
-        use std::collections::hash_map::Entry;
-        match self.prepared.entry((sql.as_ptr().addr(), sql.len())) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => Ok(entry.insert(self.connection.prepare(sql)?)),
-        }
+        Ok(self.prepared.one(sql, values, read)?)
     }
 
     /// How to derive a stored version.
@@ -335,6 +319,37 @@ impl<'c> Database<'c> {
         Ok(self.links)
     }
 
+    /// The highest of the names of an origin's calls and of their link values. Ids that grow with time lie beyond it:
+    /// nothing stored can have them.
+    pub fn calls_end(&mut self, origin: &str) -> Result<&str, Fault> {
+        if self.reach.as_ref().is_none_or(|(known, _)| known != origin) {
+            let find = "SELECT max(coalesce((SELECT max(call_group) FROM cdr WHERE origin = ?1), ''),
+                                   coalesce((SELECT max(value) FROM call_link WHERE origin = ?1), ''))";
+            let end = self.one(find, &[Value::Text(origin)], |row| row.text(0).to_owned())?;
+            self.reach = Some((origin.to_owned(), end.unwrap_or_default()));
+        }
+        Ok(self.reach.as_ref().map_or("", |(_, end)| end))
+    }
+
+    /// A call of an origin has this name or link value now.
+    pub fn calls_reach(&mut self, origin: &str, name: &str) {
+        if let Some((known, end)) = &mut self.reach
+            && known == origin
+            && end.as_str() < name
+        {
+            name.clone_into(end);
+        }
+    }
+
+    /// Runs a statement with what `bind` gives it; parameters left out are NULL.
+    pub fn run_bound<'v>(
+        &mut self,
+        sql: &'static str,
+        bind: impl FnOnce(&mut Binding<'_, 'v, '_>) -> Result<(), SqlError>,
+    ) -> Result<u64, SqlError> {
+        self.prepared.statement(sql)?.run_bound(bind)
+    }
+
     /// Forgets whether any summary holds a place.
     pub const fn summaries_changed(&mut self) {
         self.summaries = None;
@@ -362,8 +377,8 @@ impl<'c> Database<'c> {
             self.writing.swap(0, place);
             return Ok(self.writing[0].clone());
         }
-        let places = stated::places(layout);
-        let words: Vec<String> = places.iter().map(Place::word).collect();
+        let places = Places::of(layout);
+        let words = places.words();
         let headers: Vec<&str> = layout.columns.iter().map(|column| column.header.as_str()).collect();
         let (words, headers) = (json(&words)?, json(&headers)?);
         let (dialect, kind) = (json(&layout.dialect)?, json(&layout.kind)?);
@@ -389,7 +404,7 @@ impl<'c> Database<'c> {
                 )?
                 .ok_or_else(|| Fault::Damaged("table layout gave no id".to_owned()))?,
         };
-        let known = Rc::new(KnownLayout::new(id, layout.clone(), places));
+        let known = Rc::new(KnownLayout { id, layout: layout.clone(), places });
         // Each document has its own copy of its layout: keep only those of the documents in work.
         self.writing.truncate(15);
         self.writing.insert(0, known.clone());

@@ -358,13 +358,10 @@ fn tombstone(
 
 /// The one version of a leg beside its row; empty (NULL) when there are more.
 fn stated_of(db: &mut Database<'_>, group: &Group, leg: &PlannedLeg) -> Result<Vec<u8>, Fault> {
-    let mut blob = Vec::new();
-    if let [only] = leg.versions.as_slice() {
-        let version = &group.held[*only].version;
-        let layout = db.layout(&version.leg.raw.layout)?;
-        stated::encode_beside(&layout, version.copy, &version.leg.raw, &leg.cdr, &mut blob);
-    }
-    Ok(blob)
+    let [only] = leg.versions.as_slice() else { return Ok(Vec::new()) };
+    let version = &group.held[*only].version;
+    let layout = db.layout(&version.leg.raw.layout)?;
+    Ok(stated::encode_beside(&layout, version.copy, &version.leg.raw, &leg.cdr))
 }
 
 const fn blob_or_null(blob: &[u8]) -> Value<'_> {
@@ -538,8 +535,7 @@ fn insert_version(
 ) -> Result<(), Fault> {
     let version = &held.version;
     let layout = db.layout(&version.leg.raw.layout)?;
-    let mut blob = Vec::new();
-    stated::encode_whole(&layout, version.copy, &version.leg.raw, &mut blob);
+    let blob = stated::encode_whole(&layout, version.copy, &version.leg.raw);
     let position = version.leg.raw.position;
     let lineage = Lineage { delivery: &about.delivery, document: about.document, position };
     let [day, identity] = key_values(&version.key);

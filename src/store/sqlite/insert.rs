@@ -138,8 +138,7 @@ fn join_crowd(
 fn insert_leg(db: &mut Database<'_>, reading: &Reading, row: &Identified, leg: u32) -> Result<bool, Fault> {
     let cdr = &row.leg.cdr;
     let layout = db.layout(&row.leg.raw.layout)?;
-    let mut blob = Vec::with_capacity(256);
-    stated::encode_beside(&layout, row.copy, &row.leg.raw, cdr, &mut blob);
+    let blob = stated::encode_beside(&layout, row.copy, &row.leg.raw, cdr);
     let links = dedup::links(layout.layout.card, cdr);
     let own = calls::own_name(&links, &row.key);
     let lineage =
@@ -286,5 +285,6 @@ pub fn insert(
     if db.run(columns::INSERT.as_str(), &values)? == 0 {
         return Ok(None);
     }
+    db.calls_reach(&reading.origin, row.call_group);
     Ok(Some(db.next()))
 }

@@ -16,7 +16,7 @@ mod insert;
 mod legs;
 mod lineage;
 pub mod query;
-mod raw;
+mod ready;
 mod rederive;
 mod rejections;
 mod retry;
@@ -33,12 +33,15 @@ use super::{
 };
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::port::Derive;
+use crate::sqlite::raw;
 use checkpoint::Checkpointer;
 use database::{Database, Fault};
+use ready::Ready;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -58,6 +61,9 @@ pub struct Sqlite(Arc<Inner>);
 struct Inner {
     queue: SyncSender<Command>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// The last chunk held nothing new: a file that comes again is known row after row, and none needs to be made
+    /// ready.
+    known: Arc<AtomicBool>,
 }
 
 impl Sqlite {
@@ -88,7 +94,9 @@ impl Sqlite {
         });
         let writer = writer.map_err(|error| no_thread(&printable(path.as_os_str().as_bytes()), &error))?;
         match opened.recv() {
-            Ok(Ok(())) => Ok(Self(Arc::new(Inner { queue, writer: Mutex::new(Some(writer)) }))),
+            Ok(Ok(())) => {
+                Ok(Self(Arc::new(Inner { queue, writer: Mutex::new(Some(writer)), known: Arc::default() })))
+            }
             Ok(Err(error)) => Err(error),
             Err(_) => Err(StoreError::WriterGone),
         }
@@ -212,9 +220,14 @@ impl Commit for Sqlite {
         let (sender, answer) = sync_channel(1);
         let refused = sender.clone();
         let (rows, document) = (chunk.rows.len(), chunk.document);
+        let known = self.0.known.clone();
+        let ready = if known.load(Ordering::Relaxed) { None } else { Some(Ready::make(&chunk.rows)) };
         let step = move |db: &mut Database<'_>| -> Done {
-            let (result, committed) = match writer::store_chunk(db, &chunk) {
-                Ok(committed) => (Ok(()), committed),
+            let (result, committed) = match writer::store_chunk(db, &chunk, ready) {
+                Ok(committed) => {
+                    known.store(committed.counts.duplicate == committed.counts.rows_read, Ordering::Relaxed);
+                    (Ok(()), committed)
+                }
                 Err(fault) => (Err(fault), Committed::default()),
             };
             let answer: Answer = Box::new(move |outcome: Result<(), StoreError>| {

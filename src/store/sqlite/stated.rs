@@ -9,7 +9,7 @@ use super::columns::Content;
 use crate::record::card::Card;
 use crate::record::cdr::{Cdr, TextColumn};
 use crate::record::document::{Column, Dialect, Layout, RowKind};
-use crate::record::raw::{Position, RawRecord};
+use crate::record::raw::{Position, RawRecord, Values};
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -55,6 +55,40 @@ impl Place {
     }
 }
 
+/// Where rows of a layout give each of its columns back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    columns: Vec<Place>,
+    /// No two columns go to one member of `extra`.
+    distinct: bool,
+}
+
+impl Places {
+    fn new(columns: Vec<Place>) -> Self {
+        let mut members: Vec<&str> = columns.iter().filter_map(Place::member).collect();
+        members.sort_unstable();
+        let distinct = members.windows(2).all(|pair| pair[0] != pair[1]);
+        Self { columns, distinct }
+    }
+
+    /// As formats are now.
+    pub fn of(layout: &Layout) -> Self {
+        let place = |column: &Column| match column.field {
+            Some(field) => field.home().map_or_else(
+                || field.extra_name().map_or(Place::Nowhere, |name| Place::Extra(name.to_owned())),
+                Place::Column,
+            ),
+            None => Place::Extra(column.header.clone()),
+        };
+        Self::new(layout.columns.iter().map(place).collect())
+    }
+
+    /// As kept in table `layout`.
+    pub fn words(&self) -> Vec<String> {
+        self.columns.iter().map(Place::word).collect()
+    }
+}
+
 /// A layout as known to the database.
 #[derive(Debug)]
 pub struct KnownLayout {
@@ -63,20 +97,10 @@ pub struct KnownLayout {
     /// The layout.
     pub layout: Arc<Layout>,
     /// Where rows give each of its columns back.
-    pub places: Vec<Place>,
-    /// No two columns go to one member of `extra`.
-    distinct: bool,
+    pub places: Places,
 }
 
 impl KnownLayout {
-    /// A layout under its row id.
-    pub fn new(id: i64, layout: Arc<Layout>, places: Vec<Place>) -> Self {
-        let mut members: Vec<&str> = places.iter().filter_map(Place::member).collect();
-        members.sort_unstable();
-        let distinct = members.windows(2).all(|pair| pair[0] != pair[1]);
-        Self { id, layout, places, distinct }
-    }
-
     /// Reads a row of table `layout`: kind, dialect, headers and places. The error says what is wrong.
     pub fn read(id: i64, card: &'static Card, texts: [&str; 4]) -> Result<Self, String> {
         let [kind, dialect, headers, words] = texts;
@@ -87,21 +111,9 @@ impl KnownLayout {
         let words: Vec<String> = serde_json::from_str(words).map_err(damaged)?;
         let layout = Layout::new(card, kind, headers, dialect)
             .map_err(|error| format!("stored rows no longer fit their format: {error}"))?;
-        let places = words.iter().map(|word| Place::from_word(word)).collect();
-        Ok(Self::new(id, Arc::new(layout), places))
+        let places = Places::new(words.iter().map(|word| Place::from_word(word)).collect());
+        Ok(Self { id, layout: Arc::new(layout), places })
     }
-}
-
-/// Where rows of a layout give its columns back, as formats are now.
-pub fn places(layout: &Layout) -> Vec<Place> {
-    let place = |column: &Column| match column.field {
-        Some(field) => field.home().map_or_else(
-            || field.extra_name().map_or(Place::Nowhere, |name| Place::Extra(name.to_owned())),
-            Place::Column,
-        ),
-        None => Place::Extra(column.header.clone()),
-    };
-    layout.columns.iter().map(place).collect()
 }
 
 /// A damaged blob, or one of a layout that does not fit it.
@@ -109,13 +121,30 @@ pub fn places(layout: &Layout) -> Vec<Place> {
 #[error("column stated does not decode")]
 pub struct Undecodable;
 
+/// Most bytes that the number of a layout takes.
+pub const NUMBER: usize = 10;
+
+/// The number of a layout, with which each blob begins.
+pub fn number(id: i64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(NUMBER);
+    put_varint(&mut out, u64::try_from(id).unwrap_or(0));
+    out
+}
+
 /// Writes a record beside the row that shows it alone.
-pub fn encode_beside(layout: &KnownLayout, copy: u32, raw: &RawRecord, row: &Cdr, out: &mut Vec<u8>) {
+pub fn encode_beside(layout: &KnownLayout, copy: u32, raw: &RawRecord, row: &Cdr) -> Vec<u8> {
+    let mut out = number(layout.id);
+    append_beside(&layout.places, copy, raw, row, &mut out);
+    out
+}
+
+/// The same behind the layout's number.
+pub fn append_beside(places: &Places, copy: u32, raw: &RawRecord, row: &Cdr, out: &mut Vec<u8>) {
     let extra = row.text.get(TextColumn::Extra);
     // A row of one version has its members in the order of the columns: each is looked for where the last one ended.
-    let (mut rest, mut in_order) = (extra.strip_prefix('{').unwrap_or_default(), layout.distinct);
+    let (mut rest, mut in_order) = (extra.strip_prefix('{').unwrap_or_default(), places.distinct);
     let mut members = None;
-    encode(layout, copy, raw, out, |column, value| match layout.places.get(column) {
+    append(copy, raw, out, |column, value| match places.columns.get(column) {
         Some(Place::Column(home)) => row.text.get(*home) == value,
         Some(Place::Extra(name)) => {
             if in_order && let Some(behind) = plain_member(rest, name, value) {
@@ -138,19 +167,13 @@ fn plain_member<'e>(text: &'e str, name: &str, value: &str) -> Option<&'e str> {
 }
 
 /// Writes a record whole.
-pub fn encode_whole(layout: &KnownLayout, copy: u32, raw: &RawRecord, out: &mut Vec<u8>) {
-    encode(layout, copy, raw, out, |_, _| false);
+pub fn encode_whole(layout: &KnownLayout, copy: u32, raw: &RawRecord) -> Vec<u8> {
+    let mut out = number(layout.id);
+    append(copy, raw, &mut out, |_, _| false);
+    out
 }
 
-fn encode(
-    layout: &KnownLayout,
-    copy: u32,
-    raw: &RawRecord,
-    out: &mut Vec<u8>,
-    mut held: impl FnMut(usize, &str) -> bool,
-) {
-    out.clear();
-    put_varint(out, u64::try_from(layout.id).unwrap_or(0));
+fn append(copy: u32, raw: &RawRecord, out: &mut Vec<u8>, mut held: impl FnMut(usize, &str) -> bool) {
     put_varint(out, u64::from(copy));
     put_varint(out, raw.len() as u64);
     let tags = out.len();
@@ -191,13 +214,13 @@ pub fn decode(
     rest = tail;
     let extra: Map<String, Value> =
         row.and_then(|row| serde_json::from_str(row.text(TextColumn::Extra)).ok()).unwrap_or_default();
-    let mut raw = RawRecord::new(layout.layout.clone(), position);
+    let mut raw = Values::default();
     for column in 0..values {
         match tags[column / 4] >> (column % 4 * 2) & 3 {
             BLANK => raw.push(""),
             HELD => {
                 let row = row.ok_or(Undecodable)?;
-                match layout.places.get(column) {
+                match layout.places.columns.get(column) {
                     Some(Place::Column(home)) => raw.push(row.text(*home)),
                     Some(Place::Extra(name)) => {
                         raw.push(extra.get(name).and_then(Value::as_str).ok_or(Undecodable)?);
@@ -214,6 +237,7 @@ pub fn decode(
             _ => return Err(Undecodable),
         }
     }
+    let raw = RawRecord::new(layout.layout.clone(), position, &raw);
     if rest.is_empty() { Ok((raw, copy)) } else { Err(Undecodable) }
 }
 

@@ -620,6 +620,9 @@ fn the_file_is_laid_out_as_measured_and_closes_whole() {
     let mut bench = Bench::new();
     let rows = calls(&bench, 0..3);
     bench.commit("folder", rows);
+    let columns: Vec<Vec<String>> =
+        super::columns::in_table_order().map(|name| vec![name.to_owned()]).collect();
+    assert_eq!(bench.look("SELECT name FROM pragma_table_info('cdr') ORDER BY cid", 1), columns);
     assert_eq!(bench.look("PRAGMA page_size", 1), [["16384"]]);
     assert_eq!(bench.look("PRAGMA journal_mode", 1), [["wal"]]);
     bench.store.close();

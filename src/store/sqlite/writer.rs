@@ -9,6 +9,7 @@ use super::database::{Database, Fault};
 use super::documents::{self, Tally};
 use super::growing;
 use super::insert::Outcome;
+use super::ready::Ready;
 use crate::crash_point;
 use crate::store::{Chunk, ChunkRow, Committed, StoreError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -276,9 +277,16 @@ impl<'c> Writer<'c> {
     }
 }
 
-/// Stores a chunk behind its fence.
-pub fn store_chunk(db: &mut Database<'_>, chunk: &Chunk) -> Result<Committed, Fault> {
+/// Stores a chunk behind its fence. What was made `ready` of its rows is stored together.
+pub fn store_chunk(db: &mut Database<'_>, chunk: &Chunk, ready: Option<Ready>) -> Result<Committed, Fault> {
     documents::fence(db, chunk)?;
+    let ready = match ready {
+        Some(mut ready) => {
+            ready.number(db)?;
+            Some(ready)
+        }
+        None => None,
+    };
     if let Some(grown) = &chunk.grown {
         growing::move_on(db, chunk.document, grown)?;
     }
@@ -291,7 +299,7 @@ pub fn store_chunk(db: &mut Database<'_>, chunk: &Chunk) -> Result<Committed, Fa
         }
         match row {
             ChunkRow::Leg(row) => {
-                batch.add(db, row, &mut tally)?;
+                batch.add(db, row, ready.as_ref().and_then(|ready| ready.row(place)), &mut tally)?;
                 tally.span(row.leg.cdr.started_at);
             }
             ChunkRow::Skipped(_) => tally.note(Outcome::Skipped),

@@ -72,6 +72,9 @@ pub const SITES: &[WriteSite] = &[
     // After storing.
     at("stored file removed", &["unlink"], "/inbox/.cdrd/*", &["EIO", "EROFS"], Some("inbox/.cdrd")),
     at("stored body removed", &["unlink"], "/var/spool/*", &["EIO", "EROFS"], Some("var/spool")),
+    // Receipts, bookmarks, source states, outcomes: everything that the door knows.
+    at("spool log written", &["write"], "/var/spool.db-wal", WRITTEN, Some("spool.db")),
+    at("spool log flushed", &["sync"], "/var/spool.db-wal", FLUSHED, Some("spool.db")),
 ];
 
 /// Places that are written once in the life of a site.

@@ -8,6 +8,7 @@
 use libsqlite3_sys as ffi;
 use sqlx::sqlite::LockedSqliteHandle;
 use std::ffi::{CStr, c_int};
+use std::marker::PhantomData;
 use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -72,6 +73,16 @@ impl<'v> Value<'v> {
     /// An integer or NULL.
     pub fn int_or_null(number: Option<i64>) -> Self {
         number.map_or(Self::Null, Self::Int)
+    }
+
+    /// Text or NULL; empty text is text.
+    pub fn text_given(text: Option<&'v str>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+
+    /// Bytes or NULL.
+    pub fn blob_given(bytes: Option<&'v [u8]>) -> Self {
+        bytes.map_or(Self::Null, Self::Blob)
     }
 }
 
@@ -138,13 +149,30 @@ pub struct Statement<'c> {
     clear: bool,
 }
 
-impl Statement<'_> {
+impl<'c> Statement<'c> {
     /// Binds, runs to the end and gives the number of rows changed. Rows it returns are ignored.
     pub fn run(&mut self, values: &[Value<'_>]) -> Result<u64, SqlError> {
         self.each(values, |_| Ok(ControlFlow::Continue(())))?;
+        Ok(self.changes())
+    }
+
+    /// The same with the values that `bind` sets, which live as long as `'v`, that is until this returns; the others
+    /// are NULL.
+    pub fn run_bound<'v>(
+        &mut self,
+        bind: impl FnOnce(&mut Binding<'_, 'v, 'c>) -> Result<(), SqlError>,
+    ) -> Result<u64, SqlError> {
+        self.clear();
+        self.clear = false;
+        bind(&mut Binding { statement: self, _values: PhantomData })?;
+        self.step(|_| Ok::<_, SqlError>(ControlFlow::Continue(())))?;
+        Ok(self.changes())
+    }
+
+    fn changes(&self) -> u64 {
         // SAFETY: the connection is open and locked by `Handle`.
         let changes = unsafe { ffi::sqlite3_changes64(self.on.0.db.as_ptr()) };
-        Ok(u64::try_from(changes).unwrap_or(0))
+        u64::try_from(changes).unwrap_or(0)
     }
 
     /// Binds, and hands each row to `row` until it breaks.
@@ -155,9 +183,30 @@ impl Statement<'_> {
     pub fn each<E: From<SqlError>>(
         &mut self,
         values: &[Value<'_>],
+        row: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, E>,
+    ) -> Result<(), E> {
+        self.clear();
+        // SAFETY: the statement is valid.
+        let wanted = unsafe { ffi::sqlite3_bind_parameter_count(self.raw.as_ptr()) };
+        if usize::try_from(wanted) != Ok(values.len()) {
+            return Err(E::from(SqlError {
+                code: ffi::SQLITE_RANGE,
+                message: format!("{} values for {wanted} parameters", values.len()),
+                rolled_back: self.on.autocommit(),
+            }));
+        }
+        self.clear = false;
+        for (place, value) in values.iter().enumerate() {
+            self.set(place, *value)?;
+        }
+        self.step(row)
+    }
+
+    /// Runs with what is bound, which must be alive; nothing is bound afterwards.
+    fn step<E: From<SqlError>>(
+        &mut self,
         mut row: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, E>,
     ) -> Result<(), E> {
-        self.bind(values)?;
         let outcome = loop {
             // SAFETY: the statement is valid until dropped and used by this thread alone; its bound values are alive.
             match unsafe { ffi::sqlite3_step(self.raw.as_ptr()) } {
@@ -184,53 +233,63 @@ impl Statement<'_> {
         self.clear = true;
     }
 
-    fn bind(&mut self, values: &[Value<'_>]) -> Result<(), SqlError> {
+    fn clear(&mut self) {
         // A closure that panicked may have left the statement in the middle of its rows.
         if !self.clear {
             self.reset();
         }
-        self.clear = false;
-        // SAFETY: the statement is valid.
-        let wanted = unsafe { ffi::sqlite3_bind_parameter_count(self.raw.as_ptr()) };
-        if usize::try_from(wanted) != Ok(values.len()) {
-            return Err(SqlError {
-                code: ffi::SQLITE_RANGE,
-                message: format!("{} values for {wanted} parameters", values.len()),
-                rolled_back: self.on.autocommit(),
-            });
-        }
-        for (place, value) in (1..).zip(values) {
-            let statement = self.raw.as_ptr();
-            // SAFETY: the statement is valid and not stepping (reset above); `place` is a parameter of it. Text and
-            // blobs are bound as static: they outlive the steps of this call (see `each`), after which they are
-            // cleared or, had `row` panicked, replaced before the next step. A slice's pointer is never null.
-            let code = unsafe {
-                match *value {
-                    // A cleared parameter is NULL, and most columns of most rows are.
-                    Value::Null => ffi::SQLITE_OK,
-                    Value::Int(number) => ffi::sqlite3_bind_int64(statement, place, number),
-                    Value::Real(number) => ffi::sqlite3_bind_double(statement, place, number),
-                    Value::Text(text) => ffi::sqlite3_bind_text(
-                        statement,
-                        place,
-                        text.as_ptr().cast(),
-                        length(text.len()),
-                        ffi::SQLITE_STATIC(),
-                    ),
-                    Value::Blob(bytes) => ffi::sqlite3_bind_blob(
-                        statement,
-                        place,
-                        bytes.as_ptr().cast(),
-                        length(bytes.len()),
-                        ffi::SQLITE_STATIC(),
-                    ),
-                }
-            };
-            if code != ffi::SQLITE_OK {
-                return Err(self.on.error(code));
+    }
+
+    /// Binds to a statement that is clear but for other values. `place` counts from 0.
+    ///
+    /// The value must live until the statement has stepped and is clear again.
+    #[inline]
+    fn set(&mut self, place: usize, value: Value<'_>) -> Result<(), SqlError> {
+        let statement = self.raw.as_ptr();
+        let place = c_int::try_from(place + 1).unwrap_or(c_int::MAX);
+        // SAFETY: the statement is valid and not stepping (it was clear when binding began); SQLite itself refuses a
+        // place that is no parameter. Text and blobs are bound as static: they outlive the steps of this call (see
+        // `each` and `Binding`), after which they are cleared or, had `row` panicked, replaced before the next step. A
+        // slice's pointer is never null.
+        let code = unsafe {
+            match value {
+                // A cleared parameter is NULL, and most columns of most rows are.
+                Value::Null => ffi::SQLITE_OK,
+                Value::Int(number) => ffi::sqlite3_bind_int64(statement, place, number),
+                Value::Real(number) => ffi::sqlite3_bind_double(statement, place, number),
+                Value::Text(text) => ffi::sqlite3_bind_text(
+                    statement,
+                    place,
+                    text.as_ptr().cast(),
+                    length(text.len()),
+                    ffi::SQLITE_STATIC(),
+                ),
+                Value::Blob(bytes) => ffi::sqlite3_bind_blob(
+                    statement,
+                    place,
+                    bytes.as_ptr().cast(),
+                    length(bytes.len()),
+                    ffi::SQLITE_STATIC(),
+                ),
             }
-        }
-        Ok(())
+        };
+        if code == ffi::SQLITE_OK { Ok(()) } else { Err(self.on.error(code)) }
+    }
+}
+
+/// A statement that is being given its values, which all live as long as `'v`: longer than the call of
+/// [`Statement::run_bound`] that steps it.
+pub struct Binding<'s, 'v, 'c> {
+    statement: &'s mut Statement<'c>,
+    // Invariant: a binding for short-lived values must not pass for one of long-lived ones, nor the other way.
+    _values: PhantomData<fn(&'v ()) -> &'v ()>,
+}
+
+impl<'v> Binding<'_, 'v, '_> {
+    /// Sets the parameter at `place`, which counts from 0.
+    #[inline]
+    pub fn set(&mut self, place: usize, value: Value<'v>) -> Result<(), SqlError> {
+        self.statement.set(place, value)
     }
 }
 
@@ -315,6 +374,26 @@ impl Row<'_> {
             ffi::SQLITE_BLOB => Value::Blob(self.blob(column)),
             _ => Value::Null,
         }
+    }
+
+    /// Text of one's own.
+    pub fn string(&self, column: i32) -> String {
+        self.text(column).to_owned()
+    }
+
+    /// Text; `None` when NULL or no text.
+    pub fn text_given(&self, column: i32) -> Option<String> {
+        (self.kind(column) == ffi::SQLITE_TEXT).then(|| self.string(column))
+    }
+
+    /// Bytes; `None` when NULL or no blob.
+    pub fn blob_given(&self, column: i32) -> Option<Vec<u8>> {
+        (self.kind(column) == ffi::SQLITE_BLOB).then(|| self.blob(column).to_vec())
+    }
+
+    /// An integer; `None` when NULL or no integer.
+    pub fn int_given(&self, column: i32) -> Option<i64> {
+        (self.kind(column) == ffi::SQLITE_INTEGER).then(|| self.int(column))
     }
 
     /// A 16-byte blob; zeros when it is none.
