@@ -15,6 +15,7 @@ mod growing;
 mod insert;
 mod legs;
 mod lineage;
+mod pace;
 pub mod query;
 mod ready;
 mod rederive;
