@@ -2,6 +2,7 @@
 
 mod caller;
 mod control;
+mod disk;
 mod locks;
 mod once;
 mod running;

@@ -28,9 +28,10 @@ pub use retry::Retried;
 pub use turns::{Turn, Turns};
 
 use crate::formats::Formats;
-use crate::intake::{Intake, IntakeError, Share, is_full};
+use crate::intake::{Intake, IntakeError, Share};
 use crate::normalise::Engine;
 use crate::record::delivery::{DeliveryId, Spooled};
+use crate::record::disk;
 use crate::record::outcome::{Actor, Counts};
 use crate::store::{Commit, DeliveryStart, DeliveryState, DeliverySummary, StoreError};
 use crate::unpack::Limits;
@@ -88,9 +89,7 @@ pub enum PipelineError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The body could not be read.
-    #[error(
-        "the body of delivery {delivery} cannot be read or archived: {cause}; check its disk, it is tried again"
-    )]
+    #[error("the body of delivery {delivery} cannot be read or archived: {cause}; {}", disk::mend(cause))]
     Body {
         /// Delivery.
         delivery: String,
@@ -99,7 +98,8 @@ pub enum PipelineError {
     },
     /// The temporary file could not be used.
     #[error(
-        "cannot use the temporary file that counts equal rows of delivery {delivery}: {cause}; free disk space under the state directory, it is tried again"
+        "cannot use the temporary file that counts equal rows of delivery {delivery}: {cause}; {}",
+        disk::mend(cause)
     )]
     Scratch {
         /// Delivery.
@@ -178,7 +178,7 @@ impl PipelineError {
     fn is_of_one(&self) -> bool {
         match self {
             Self::Intake(error) => error.is_of_one(),
-            Self::Body { cause, .. } => !is_full(cause),
+            Self::Body { cause, .. } => !disk::refuses_all(cause),
             Self::StillWritten { .. }
             | Self::OriginGone { .. }
             | Self::OriginalGone { .. }

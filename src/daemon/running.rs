@@ -8,7 +8,7 @@ use super::signals::join;
 use super::sources::{Settings, Source};
 use super::systemd::Said;
 use super::works::{Shared, Storing, fits};
-use super::{DaemonError, Locks, Works, silence, spawn, systemd};
+use super::{DaemonError, Locks, Works, disk, silence, spawn, systemd};
 use crate::api;
 use crate::config::{Config, ConfigError};
 use crate::formats::Formats;
@@ -104,6 +104,8 @@ impl Running {
         running.listen(config.http);
         let (watched, told) = (current.clone(), stop.clone());
         running.other("the watch for silence", "silence", move || silence::watch(&watched, &told))?;
+        let (kept, told) = (intake.clone(), stop.clone());
+        running.other("the watch over the disks", "disks", move || disk::watch(&kept, &told))?;
         let (served, told) = (current, stop.clone());
         running.other("the control socket", "control", move || control.serve(&served, &told))?;
         running.other("the status line", "status", move || systemd::tell_status(&intake, &said, &stop))?;

@@ -5,7 +5,7 @@
 //! it.
 
 use super::IntakeError;
-use super::error::{of_sqlx, shown};
+use super::error::{of_layout, of_sqlx, shown};
 use crate::sqlite::Prepared;
 use crate::sqlite::raw::{Connection, SqlError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
@@ -276,7 +276,7 @@ async fn connect(
         sqlx::migrate!("./migrations/spool")
             .run(&mut connection)
             .await
-            .map_err(|source| IntakeError::Layout { path: shown(path), source })?;
+            .map_err(|source| of_layout(path, source))?;
     }
     Ok(connection)
 }

@@ -10,6 +10,8 @@ use super::room::Room;
 use super::{Bookmark, Intake, IntakeError, seen};
 use crate::crash_point;
 use crate::record::delivery::{Body, Delivery, DeliveryId, Receipt};
+use crate::record::disk;
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -249,7 +251,13 @@ impl Intake {
     /// Renames one file into its claim folder. Nothing is moved when it fails.
     fn take_over(&self, arrival: &mut Arrival) -> Outcome<()> {
         let Stored::Claim { from, folder, target, stamp } = &mut arrival.stored else { return Ok(()) };
-        let refused = |error| IntakeError::ClaimRefused { path: shown(from), source: error };
+        // A full or failing disk is no reason to take the file otherwise: it is tried again.
+        let refused = |error: std::io::Error| {
+            if disk::is_full(&error) || error.raw_os_error() == Some(Errno::IO.raw_os_error()) {
+                return IntakeError::io("move into the claim folder", from, error);
+            }
+            IntakeError::ClaimRefused { path: shown(from), source: error }
+        };
         // Opened first: a file that the daemon may move but not read would be stuck in the claim folder.
         durable::open_regular(from)?;
         if let Err(error) = durable::make_folder(folder, 0o700) {

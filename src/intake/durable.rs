@@ -25,10 +25,7 @@ impl Stamp {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             device: stat.st_dev,
             inode: stat.st_ino,
-            mtime_ns: stat
-                .st_mtime
-                .saturating_mul(1_000_000_000)
-                .saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec),
         }
     }
 

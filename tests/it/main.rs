@@ -10,12 +10,12 @@ mod control;
 mod crash;
 mod docs;
 mod export;
+mod faults;
 mod health;
 mod hostile;
 mod manual;
 mod mapping;
 mod mend;
-
 mod not_cdrs;
 mod operator;
 mod readings;

@@ -93,10 +93,7 @@ impl Sqlite {
         let writer = std::thread::Builder::new().name("cdrd-writer".to_owned()).spawn(move || {
             serve(&options, &name, derive, &handle, &commands, &ready);
         });
-        let writer = writer.map_err(|error| StoreError::Transient {
-            path: printable(path.as_os_str().as_bytes()),
-            cause: error.to_string(),
-        })?;
+        let writer = writer.map_err(|error| no_thread(&printable(path.as_os_str().as_bytes()), &error))?;
         match opened.recv() {
             Ok(Ok(())) => {
                 Ok(Self(Arc::new(Inner { queue, writer: Mutex::new(Some(writer)), known: Arc::default() })))
@@ -344,11 +341,16 @@ fn work<'c>(
     let lock = handle.block_on(connection.lock_handle()).map_err(|error| of_sqlx(path, &error))?;
     let database = Database::new(raw::Connection::new(lock), derive);
     let writer = database.and_then(|database| {
-        let checkpointer = Checkpointer::start(options.clone(), handle.clone())
-            .map_err(|error| StoreError::Transient { path: path.to_owned(), cause: error.to_string() })?;
+        let checkpointer =
+            Checkpointer::start(options.clone(), handle.clone()).map_err(|error| no_thread(path, &error))?;
         Writer::new(database, path.to_owned(), checkpointer)
     });
     writer.map_err(|fault| fault.for_caller(path))
+}
+
+fn no_thread(path: &str, error: &std::io::Error) -> StoreError {
+    let mend = "raise the limit on threads";
+    StoreError::Transient { path: path.to_owned(), cause: error.to_string(), mend }
 }
 
 fn of_sqlx(path: &str, error: &sqlx::Error) -> StoreError {
