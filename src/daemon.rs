@@ -25,7 +25,7 @@ use crate::sources::folder::{self, Folder};
 use crate::store::query::QueryError;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Commit, OriginStart, StoreError};
-use crate::{api, telemetry, unpack};
+use crate::{api, intake, telemetry, unpack};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -156,11 +156,7 @@ pub fn runtime() -> Result<Runtime, DaemonError> {
 
 /// Takes the locks and builds everything but the sources.
 pub fn build(config: &Config, formats: &Formats, runtime: Arc<Runtime>) -> Result<Works, DaemonError> {
-    std::fs::create_dir_all(&config.state_dir).map_err(|cause| DaemonError::System {
-        what: format!("cannot create the state directory {}", config.state_dir.display()),
-        cause,
-        mend: "create it, or set state_dir to a folder that cdrd may write",
-    })?;
+    intake::make_folder(&config.state_dir, 0o750)?;
     let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
     let intake = Intake::open(&config.state_dir, crate::intake::Config::default(), runtime.handle().clone())?;
     let recovered = intake.recover()?;
@@ -326,7 +322,9 @@ fn folder_of(config: &Config, source: &SourceConfig, formats: &Formats, intake: 
     let SourceKind::Folder(folder) = &source.kind;
     // For the very first start. A folder that goes missing later is the source's to report, and a disk that is not
     // mounted shows as a folder whose parent is missing too.
-    let _ = std::fs::create_dir(&folder.path);
+    if folder.path.parent().is_some_and(std::path::Path::is_dir) {
+        let _ = intake::make_folder(&folder.path, 0o755);
+    }
     let settings = folder::Config {
         name: source.name.clone(),
         origin: source.origin.clone(),
