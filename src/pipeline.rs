@@ -5,6 +5,7 @@
 //!
 //! Must never know a source or a vendor, and must never acknowledge anything: that was done at the door.
 
+mod awaited;
 mod body;
 mod document;
 mod group;
@@ -15,13 +16,16 @@ mod repeats;
 mod replay;
 mod reread;
 mod retry;
+mod turns;
 
+pub use awaited::{Awaited, Expected, News};
 pub use body::ScratchFolder;
 pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
 pub use progress::Progress;
 pub use replay::Replayed;
 pub use reread::{Rereader, SeeRow, reread};
 pub use retry::Retried;
+pub use turns::{Turn, Turns};
 
 use crate::formats::Formats;
 use crate::intake::{Intake, IntakeError, Share};
@@ -58,12 +62,15 @@ pub struct Parts {
     pub limits: Limits,
     /// Folder for archives inside archives.
     pub scratch: PathBuf,
+    /// Counters, kept where another pipeline takes over in a running daemon.
+    pub progress: Arc<Progress>,
+    /// Whose turn it is to store.
+    pub turns: Arc<Turns>,
 }
 
 /// Reads what the door has accepted, one delivery after another.
 pub struct Pipeline {
     parts: Parts,
-    progress: Arc<Progress>,
     /// What was last found out about each origin's clock: most documents change nothing, and need no transaction.
     clocks: Mutex<HashMap<String, String>>,
     /// What was said aloud about clocks: sources that disagree with each other must not take turns for ever.
@@ -222,18 +229,17 @@ const LONGEST_REST: Duration = Duration::from_mins(10);
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        Self {
-            parts,
-            progress: Arc::new(Progress::default()),
-            clocks: Mutex::default(),
-            told: Mutex::default(),
-            streams: Mutex::default(),
-        }
+        Self { parts, clocks: Mutex::default(), told: Mutex::default(), streams: Mutex::default() }
     }
 
     /// Counters that move while a delivery is read.
     pub fn progress(&self) -> Arc<Progress> {
-        self.progress.clone()
+        self.parts.progress.clone()
+    }
+
+    /// Whose turn it is to store. Whoever reads something again must have a turn alone.
+    pub const fn turns(&self) -> &Arc<Turns> {
+        &self.parts.turns
     }
 
     /// Whether a delivery is read as it was accepted: else nothing that was known of its bytes then counts.
@@ -268,7 +274,13 @@ impl Pipeline {
         let mut alone = 0_u32;
         while !stop.load(Ordering::Relaxed) {
             let most = if alone == 0 && share == Share::Small { TOGETHER } else { 1 };
-            match self.work_together(share, most, stop) {
+            let Some(turn) = self.parts.turns.together(stop) else { break };
+            let worked = self.work_together(share, most, stop);
+            drop(turn);
+            for worked in worked.iter().flatten() {
+                self.parts.progress.awaited().worked(worked);
+            }
+            match worked {
                 Ok(worked) if worked.is_empty() => {
                     self.parts.intake.wait_for_work(share, Duration::from_secs(1));
                 }
@@ -282,6 +294,7 @@ impl Pipeline {
                 Err(PipelineError::Stopping) => break,
                 Err(error) => {
                     alone = TOGETHER;
+                    self.parts.progress.awaited().stalled(&error);
                     journal::paused(&error, pause);
                     rest(pause, stop);
                     pause = (pause * 2).min(LONGEST_PAUSE);

@@ -59,6 +59,11 @@ pub(super) fn open_regular(path: &Path) -> Result<(File, Stamp), IntakeError> {
         Err(Errno::LOOP | Errno::NXIO) => return Err(IntakeError::NotRegular { path: shown(path) }),
         Err(error) => return Err(IntakeError::io("open", path, error)),
     };
+    regular(file, path)
+}
+
+/// An open file, if it is a regular one.
+pub(super) fn regular(file: File, path: &Path) -> Result<(File, Stamp), IntakeError> {
     let stat = rustix::fs::fstat(&file).map_err(|error| IntakeError::io("look at", path, error))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(IntakeError::NotRegular { path: shown(path) });

@@ -211,14 +211,14 @@ impl Copy {
         } else {
             Kept::Written(intake.original(delivery)?)
         };
-        let progress = context.pipeline.progress.clone();
+        let progress = context.pipeline.parts.progress.clone();
         Ok(Self { hasher: blake3::Hasher::new(), bytes: 0, kept, intake, delivery, progress })
     }
 
     fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
-        self.progress.add_bytes(bytes.len() as u64);
+        self.progress.add_bytes(self.delivery, bytes.len() as u64);
         if let Kept::Bytes(kept) = &mut self.kept {
             if self.bytes <= SMALL {
                 kept.extend_from_slice(bytes);

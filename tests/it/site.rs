@@ -80,6 +80,20 @@ impl Site {
     pub fn start_with(&self, environment: &[(&str, PathBuf)]) -> Daemon {
         let mut command = self.command(&["run"]);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
+        self.started(command)
+    }
+
+    /// Starts the daemon, in which threads wait at the named place until the file exists.
+    pub fn start_held(&self, hold: Option<(&str, &Path)>) -> Daemon {
+        let mut command = self.command(&["run"]);
+        if let Some((place, until)) = hold {
+            command.env("CDRD_HANG", place).env("CDRD_HANG_UNTIL", until);
+        }
+        self.started(command)
+    }
+
+    /// A daemon started by this command, which says what it says in the log.
+    pub fn started(&self, mut command: Command) -> Daemon {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.path("log.txt")).expect("a log file");
         let said_before = self.log().len();
