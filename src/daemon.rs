@@ -30,7 +30,7 @@ use crate::formats::Formats;
 use crate::intake::IntakeError;
 use crate::store::StoreError;
 use crate::store::query::QueryError;
-use crate::telemetry;
+use crate::{pulse, telemetry};
 use running::{Reloaded, Running};
 use sd_notify::NotifyState;
 use signals::{Asked, LONGEST_STOP, Signals, end_late};
@@ -185,6 +185,15 @@ fn reload(running: &mut Running, again: &Again<'_>) -> Result<(), DaemonError> {
     }
     systemd::notify(&[NotifyState::Ready]);
     Ok(())
+}
+
+/// A thread that the watchdog is fed for, and only while it comes round.
+fn spawn_watched(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {
+    let watched = name.to_owned();
+    spawn(name, move || {
+        let _enrolled = pulse::enrol(&watched);
+        body();
+    })
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {

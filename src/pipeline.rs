@@ -30,6 +30,7 @@ pub use turns::{Turn, Turns};
 use crate::formats::Formats;
 use crate::intake::{Intake, IntakeError, Share};
 use crate::normalise::Engine;
+use crate::pulse;
 use crate::record::delivery::{DeliveryId, Spooled};
 use crate::record::disk;
 use crate::record::outcome::{Actor, Counts};
@@ -273,6 +274,7 @@ impl Pipeline {
         // After a failure that concerned a whole group: its deliveries are tried one by one.
         let mut alone = 0_u32;
         while !stop.load(Ordering::Relaxed) {
+            pulse::beat();
             let most = if alone == 0 && share == Share::Small { TOGETHER } else { 1 };
             let Some(turn) = self.parts.turns.together(stop) else { break };
             let worked = self.work_together(share, most, stop);
@@ -347,6 +349,7 @@ fn rest(pause: Duration, stop: &AtomicBool) {
     let mut left = pause;
     while !left.is_zero() && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(SLICE.min(left));
+        pulse::beat();
         left = left.saturating_sub(SLICE);
     }
 }

@@ -73,6 +73,7 @@ impl Control {
     pub(super) fn serve(&self, storing: &Current, stop: &Arc<AtomicBool>) {
         let callers = Arc::new(AtomicUsize::new(0));
         while !stop.load(Ordering::Relaxed) {
+            crate::pulse::beat();
             let Ok((stream, _)) = self.listener.accept() else { continue };
             if callers.load(Ordering::Relaxed) >= MOST_CALLERS {
                 let busy =

@@ -13,6 +13,7 @@ const EVERY: Duration = Duration::from_secs(2);
 pub fn watch(intake: &Intake, stop: &AtomicBool) {
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
+        crate::pulse::beat();
         if Instant::now() >= next {
             next = Instant::now() + EVERY;
             intake.remove_stuck();

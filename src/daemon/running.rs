@@ -8,7 +8,7 @@ use super::signals::join;
 use super::sources::{Settings, Source};
 use super::systemd::Said;
 use super::works::{Shared, Storing, fits};
-use super::{DaemonError, Locks, Works, disk, silence, spawn, systemd};
+use super::{DaemonError, Locks, Works, disk, silence, spawn, spawn_watched, systemd};
 use crate::api;
 use crate::config::{Config, ConfigError};
 use crate::formats::Formats;
@@ -53,7 +53,7 @@ impl Storers {
         // What is small does not wait while something large is read.
         for (share, name) in [(Share::Small, "pipeline-small"), (Share::Large, "pipeline-large")] {
             let (storing, stop) = (storing.clone(), stop.clone());
-            let thread = spawn(name, move || storing.pipeline.run(share, &stop))?;
+            let thread = spawn_watched(name, move || storing.pipeline.run(share, &stop))?;
             threads.push((format!("the {name}"), thread));
         }
         Ok(Self { stop, threads })
@@ -108,7 +108,12 @@ impl Running {
         running.other("the watch over the disks", "disks", move || disk::watch(&kept, &told))?;
         let (served, told) = (current, stop.clone());
         running.other("the control socket", "control", move || control.serve(&served, &told))?;
-        running.other("the status line", "status", move || systemd::tell_status(&intake, &said, &stop))?;
+        let told = stop.clone();
+        running.other("the status line", "status", move || systemd::tell_status(&intake, &said, &told))?;
+        if let Some(within) = sd_notify::watchdog_enabled() {
+            let feeder = spawn("watchdog", move || systemd::feed_watchdog(within, &stop))?;
+            running.others.push(("the watchdog's feeder".to_owned(), feeder));
+        }
         Ok(running)
     }
 
@@ -118,7 +123,7 @@ impl Running {
         name: &str,
         body: impl FnOnce() + Send + 'static,
     ) -> Result<(), DaemonError> {
-        self.others.push((words.to_owned(), spawn(name, body)?));
+        self.others.push((words.to_owned(), spawn_watched(name, body)?));
         Ok(())
     }
 

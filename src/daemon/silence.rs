@@ -17,6 +17,7 @@ const EVERY: Duration = Duration::from_secs(5);
 pub fn watch(storing: &Current, stop: &AtomicBool) {
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
+        crate::pulse::beat();
         if Instant::now() >= next {
             next = Instant::now() + EVERY;
             let storing = current(storing);

@@ -1,9 +1,10 @@
 //! The sources of a running daemon: each on a thread of its own, from its first look until it is told to go.
 
-use super::{DaemonError, spawn};
+use super::{DaemonError, spawn_watched};
 use crate::config::{Config, FolderConfig, SourceConfig, SourceKind};
 use crate::formats::Formats;
 use crate::intake::{self, Intake};
+use crate::pulse;
 use crate::sources::folder::append::{self, Follower};
 use crate::sources::folder::{self, Folder};
 use std::sync::Arc;
@@ -53,6 +54,7 @@ impl Source {
         let (told, wished) = (stop.clone(), settings.clone());
         let body = move || {
             if let Some(before) = before {
+                let _waiting = pulse::waiting();
                 let _ = before.join();
             }
             match wished {
@@ -63,7 +65,7 @@ impl Source {
                 Settings::Followed(settings) => Follower::new(settings, intake).run(told, wake),
             }
         };
-        let thread = spawn(&format!("source {name}"), body)?;
+        let thread = spawn_watched(&format!("source {name}"), body)?;
         Ok(Self { name: name.to_owned(), settings, thread, stop, waker })
     }
 

@@ -1,6 +1,7 @@
 //! What systemd is told: ready, reloading, stopping, and a line for `systemctl status`. Outside a unit nobody listens.
 
 use crate::intake::{Intake, SourceHealth};
+use crate::pulse;
 use sd_notify::NotifyState;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -45,6 +46,7 @@ pub(super) fn tell_status(intake: &Intake, said: &Said, stop: &AtomicBool) {
     let mut last = String::new();
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
+        pulse::beat();
         if Instant::now() >= next || said.news.swap(false, Ordering::AcqRel) {
             next = Instant::now() + EVERY;
             let text = text(intake, said);
@@ -52,6 +54,30 @@ pub(super) fn tell_status(intake: &Intake, said: &Said, stop: &AtomicBool) {
                 notify(&[NotifyState::Status(&text)]);
                 last = text;
             }
+        }
+        std::thread::sleep(SLICE);
+    }
+}
+
+/// Feeds the watchdog, which bites after `within`, while every thread comes round. Says once which does not.
+pub(super) fn feed_watchdog(within: Duration, stop: &AtomicBool) {
+    let mut listener = pulse::Listener::default();
+    let mut said = false;
+    let mut next = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        if Instant::now() >= next {
+            next = Instant::now() + within / 4;
+            let late = listener.late(within / 4 * 3);
+            if late.is_empty() {
+                notify(&[NotifyState::Watchdog]);
+            } else if !said {
+                tracing::error!(
+                    "{} does not come round any more; the watchdog is fed no longer and ends the process (nothing \
+                     acknowledged is lost)",
+                    late.join(", ")
+                );
+            }
+            said = !late.is_empty();
         }
         std::thread::sleep(SLICE);
     }

@@ -67,6 +67,8 @@ impl Intake {
         deliveries: Vec<(Delivery, Option<Bookmark>)>,
         shared: Option<Bookmark>,
     ) -> Outcome<Vec<Outcome<Receipt>>> {
+        // The sender's disk and ours.
+        let _waiting = crate::pulse::waiting();
         self.settle_earlier();
         let mut room = self.measure()?;
         let unique = ulid::Ulid::new().random();

@@ -19,11 +19,13 @@ pub struct Progress {
 
 impl Progress {
     pub(super) fn add_bytes(&self, id: DeliveryId, bytes: u64) {
+        crate::pulse::beat();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.awaited.add_bytes(id, bytes);
     }
 
     pub(super) fn add_row(&self, id: DeliveryId) {
+        crate::pulse::beat();
         self.rows.fetch_add(1, Ordering::Relaxed);
         self.awaited.add_row(id);
     }

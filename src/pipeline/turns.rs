@@ -71,6 +71,7 @@ impl Turns {
         until: Option<Instant>,
         free: impl Fn(&Taken) -> bool,
     ) -> Option<MutexGuard<'_, Taken>> {
+        let _waiting = crate::pulse::waiting();
         let mut taken = self.lock();
         loop {
             if stop.load(Ordering::Relaxed) {

@@ -300,6 +300,7 @@ impl<T> Pending<T> {
             Err(TryRecvError::Disconnected) => Err(StoreError::WriterGone),
             Err(TryRecvError::Empty) => {
                 (self.hurry)();
+                let _waiting = crate::pulse::waiting();
                 self.answer.recv().unwrap_or(Err(StoreError::WriterGone))
             }
         }

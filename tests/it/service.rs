@@ -163,3 +163,83 @@ fn a_wrong_new_configuration_is_refused_loudly_and_the_old_one_goes_on() {
     });
     site.stop(daemon);
 }
+
+/// What systemd sets for `WatchdogSec=`.
+const WITHIN: Duration = Duration::from_secs(4);
+
+/// Whether the watchdog is fed so often that it does not bite, for so long; from then on it is looked at only.
+fn fed(ear: &Ear, long: Duration) -> bool {
+    let (began, mut last) = (Instant::now(), Instant::now());
+    while began.elapsed() < long {
+        if ear.next().is_some_and(|words| words.contains("WATCHDOG=1")) {
+            last = Instant::now();
+        }
+        if last.elapsed() > WITHIN {
+            return false;
+        }
+    }
+    true
+}
+
+fn watched(site: &Site, more: &[(&str, &str)]) -> (Daemon, Ear) {
+    let within = WITHIN.as_micros().to_string();
+    let mut environment = vec![("WATCHDOG_USEC", within.as_str())];
+    environment.extend(more);
+    start(site, &environment)
+}
+
+#[test]
+fn a_writer_that_never_returns_starves_the_watchdog_and_the_next_start_goes_on() {
+    let site = Site::new("UTC", "DE");
+    let (mut daemon, ear) = watched(&site, &[("CDRD_HANG", "commit-inside")]);
+    assert!(fed(&ear, WITHIN * 2), "nothing to do is no fault:\n{}", site.log());
+    site.drop_file("a.csv", asterisk_rows(0..40).as_bytes());
+    wait("the starving", &site, || {
+        site.log().contains("the store's writer does not come round any more") && !fed(&ear, WITHIN * 2)
+    });
+    // As systemd does.
+    let pid = rustix::process::Pid::from_child(&daemon.0);
+    rustix::process::kill_process(pid, rustix::process::Signal::ABORT).expect("it runs");
+    assert!(!daemon.0.wait().expect("the child is ours").success());
+    site.run_to_end();
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["40"]);
+}
+
+#[test]
+fn a_pipeline_that_never_returns_starves_the_watchdog_too() {
+    let site = Site::new("UTC", "DE");
+    let (_daemon, ear) = watched(&site, &[("CDRD_HANG", "documents-done")]);
+    site.drop_file("a.csv", asterisk_rows(0..40).as_bytes());
+    wait("the starving", &site, || {
+        site.log().contains("pipeline-small does not come round any more") && !fed(&ear, WITHIN * 2)
+    });
+}
+
+/// The database is held by somebody else for longer than the watchdog's time: that is nothing a restart would mend.
+#[test]
+fn waiting_for_a_locked_database_feeds_the_watchdog() {
+    let site = Site::new("UTC", "DE");
+    let (mut daemon, ear) = watched(&site, &[]);
+    site.drop_file("a.csv", asterisk_rows(0..4).as_bytes());
+    site.wait_drained(&mut daemon);
+    let mut holder = std::process::Command::new("sqlite3")
+        .arg(site.path("var/cdr.db"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("sqlite3 is installed by tests/run");
+    let mut into = holder.stdin.take().expect("piped");
+    std::io::Write::write_all(&mut into, b"BEGIN IMMEDIATE;\nSELECT 'held';\n").expect("it reads");
+    let mut out = std::io::BufReader::new(holder.stdout.take().expect("piped"));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).expect("it answers");
+    assert_eq!(line.trim(), "held");
+    site.drop_file("b.csv", asterisk_rows(10..14).as_bytes());
+    assert!(fed(&ear, Duration::from_secs(15)), "{}", site.log());
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["4"], "it still waits");
+    drop(into);
+    holder.wait().expect("it ends");
+    site.wait_drained(&mut daemon);
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["8"]);
+    site.stop(daemon);
+}

@@ -1,5 +1,6 @@
 //! Moves the write-ahead log into the database beside the writer, so that the writer need not.
 
+use crate::pulse;
 use crate::record::delivery::printable;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -62,18 +63,24 @@ fn run(options: &SqliteConnectOptions, handle: &Handle, woken: &Receiver<()>) {
     log.push("-wal");
     let log = PathBuf::from(log);
     let mut connection: Option<SqliteConnection> = None;
+    let _enrolled = pulse::enrol("the checkpoints");
     loop {
         // What failed is tried again even if nothing more is written.
+        let waiting = pulse::waiting();
         let ended = if told {
             woken.recv_timeout(AGAIN) == Err(RecvTimeoutError::Disconnected)
         } else {
             woken.recv().is_err()
         };
+        drop(waiting);
         if ended {
             break;
         }
         if std::fs::metadata(&log).is_ok_and(|log| log.len() >= FROM_BYTES) {
+            // The driver's thread does it; what holds that up is the disk.
+            let waiting = pulse::waiting();
             let done = handle.block_on(checkpoint(options, &mut connection));
+            drop(waiting);
             if let Err(error) = &done {
                 // Not fatal: rows are safe in the log, which goes on growing.
                 if !told {

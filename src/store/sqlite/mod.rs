@@ -32,6 +32,7 @@ use super::{
     Chunk, Commit, Committed, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened,
     OpenedGrowing, OriginRow, OriginStart, Pending, Retry, StoreError, Switched,
 };
+use crate::pulse;
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::port::Derive;
 use crate::sqlite::raw;
@@ -91,6 +92,7 @@ impl Sqlite {
         let (queue, commands) = sync_channel(QUEUE);
         let (ready, opened) = channel();
         let writer = std::thread::Builder::new().name("cdrd-writer".to_owned()).spawn(move || {
+            let _enrolled = pulse::enrol("the store's writer");
             serve(&options, &name, derive, &handle, &commands, &ready);
         });
         let writer = writer.map_err(|error| no_thread(&printable(path.as_os_str().as_bytes()), &error))?;
@@ -150,7 +152,9 @@ impl Sqlite {
     fn hand_over<T>(&self, work: Work, answer: Receiver<Result<T, StoreError>>) -> Pending<T> {
         let durable = work.durable;
         // When the writer has ended the answer's other end is dropped with the work, which says so.
+        let waiting = pulse::waiting();
         let _ = self.0.queue.send(Command::Work(work));
+        drop(waiting);
         let queue = self.0.queue.clone();
         Pending::new(answer, move || {
             if durable {
