@@ -199,14 +199,21 @@ impl Intake {
                 .map_err(|error| IntakeError::io("rename", &sealed.part, error))?;
             folders.insert(durable::folder_of(&path));
         }
-        let leaves = match row.path() {
+        let leaves = match row.file() {
             None => Leaves::Nothing,
-            Some(body) if row.is_claimed() => match durable::stamp(&body)? {
-                Some(now) if !row.is_unchanged(&now) => Leaves::Again(body, now),
-                Some(now) => Leaves::File(body, Some(now)),
-                None => Leaves::Nothing,
-            },
-            Some(body) => Leaves::File(body, None),
+            Some(file) if row.body_kind == "spool" => Leaves::File(file, None),
+            Some(file) => {
+                if row.body_kind == "inline" {
+                    // The door did not wait for it: once the receipt is gone nothing else repeats the rename.
+                    folders.insert(durable::folder_of(&file));
+                    folders.extend(row.original_path().as_deref().map(durable::folder_of));
+                }
+                match durable::stamp(&file)? {
+                    Some(now) if !row.is_unchanged(&now) => Leaves::Again(file, now),
+                    Some(now) => Leaves::File(file, Some(now)),
+                    None => Leaves::Nothing,
+                }
+            }
         };
         let Retirement { documents, rows, clean, at, .. } = retirement;
         Ok(Some(Ending { id, row, hash, documents, rows, clean, was_read, at, leaves }))
@@ -332,7 +339,7 @@ fn receive_again(db: &mut Prepared<'_>, again: &Again) -> Result<(), SqlError> {
             Value::text_given(row.time_zone.as_deref()),
             Value::Blob(&row.reading),
             Value::unsigned(now.bytes),
-            Value::Text(&row.body_kind),
+            Value::Text("claimed"),
             Value::Blob(path),
             Value::Int(now.device.cast_signed()),
             Value::Int(now.inode.cast_signed()),

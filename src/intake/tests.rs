@@ -309,7 +309,8 @@ fn a_claim_that_cannot_be_renamed_is_refused_without_a_trace() -> Tested {
 fn a_claimed_file_that_changes_is_noticed_before_and_after_its_last_chunk() -> Tested {
     let bench = Bench::new()?;
     let intake = bench.open()?;
-    let claim = bench.claim("growing.csv", b"one\n")?;
+    let one = "1".repeat(100_000);
+    let claim = bench.claim("growing.csv", one.as_bytes())?;
     let mut sender = std::fs::OpenOptions::new().append(true).open(bench.inbox().join("growing.csv"))?;
     let receipt = accept_one(&intake, claim)?;
     sender.write_all(b"two\n")?;
@@ -320,7 +321,7 @@ fn a_claimed_file_that_changes_is_noticed_before_and_after_its_last_chunk() -> T
     assert!(intake.look(receipt.id)?.recorded, "and noted as it is now");
     let claimed = next(&intake)?;
     let body = body_of(&claimed)?;
-    assert_eq!(body, b"one\ntwo\n");
+    assert_eq!(body, format!("{one}two\n").into_bytes());
     let mut writer = intake.original(receipt.id)?;
     writer.write_all(&body)?;
     let sealed = writer.finish()?;
@@ -328,10 +329,63 @@ fn a_claimed_file_that_changes_is_noticed_before_and_after_its_last_chunk() -> T
     intake.retire(receipt.id, Retirement { original: Some(Original::Sealed(sealed)), ..nothing() })?;
     let again = next(&intake)?;
     assert_ne!(again.spooled.id, receipt.id);
-    assert_eq!(body_of(&again)?, b"one\ntwo\nthree\n");
+    assert_eq!(body_of(&again)?, format!("{one}two\nthree\n").into_bytes());
     read_and_retire(&intake, &again, true)?;
-    assert_eq!(original(&intake, receipt.id)?, b"one\ntwo\n");
-    assert_eq!(original(&intake, again.spooled.id)?, b"one\ntwo\nthree\n");
+    assert_eq!(original(&intake, receipt.id)?, format!("{one}two\n").into_bytes());
+    assert_eq!(original(&intake, again.spooled.id)?, format!("{one}two\nthree\n").into_bytes());
+    assert_eq!(std::fs::read_dir(bench.claims())?.count(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_small_file_that_is_written_after_it_was_taken_comes_again_whole() -> Tested {
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    let claim = bench.claim("small.csv", b"one\n")?;
+    let mut sender = std::fs::OpenOptions::new().append(true).open(bench.inbox().join("small.csv"))?;
+    let receipt = accept_one(&intake, claim)?;
+    sender.write_all(b"two\n")?;
+    let claimed = next(&intake)?;
+    assert!(matches!(claimed.spooled.body, SpooledBody::Bytes(_)), "it lies in the spool's database");
+    assert_eq!(body_of(&claimed)?, b"one\n", "as it was acknowledged");
+    read_and_retire(&intake, &claimed, true)?;
+    let again = next(&intake)?;
+    assert_ne!(again.spooled.id, receipt.id);
+    assert_eq!(body_of(&again)?, b"one\ntwo\n");
+    read_and_retire(&intake, &again, true)?;
+    assert_eq!(std::fs::read_dir(bench.claims())?.count(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_small_claimed_file_costs_one_flush_and_survives_the_undoing_of_its_rename() -> Tested {
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    let before = intake.flushes();
+    let claims = (0..3).map(|n| bench.claim(&format!("{n}.csv"), format!("row {n}").as_bytes()));
+    let receipts = intake.accept(claims.collect::<Result<Vec<_>, _>>()?, None)?;
+    assert_eq!(intake.flushes() - before, 1);
+    let ids = receipts
+        .into_iter()
+        .map(|receipt| receipt.map(|receipt| receipt.id))
+        .collect::<Result<Vec<_>, _>>()?;
+    drop(intake);
+    // As a power cut may leave it: the receipts are on disk, the moves are not. One file is another by now.
+    for (n, id) in ids.iter().enumerate() {
+        std::fs::rename(bench.claims().join(id.to_string()), bench.inbox().join(format!("{n}.csv")))?;
+    }
+    std::fs::write(bench.inbox().join("2.csv"), "another file under this name")?;
+    let intake = bench.open()?;
+    assert_eq!(intake.recover()?.claims_finished, 2);
+    let left: Vec<_> =
+        std::fs::read_dir(bench.inbox())?.flatten().filter(|entry| entry.path().is_file()).collect();
+    assert_eq!(left.len(), 1, "what was received does not come again, what is new does");
+    for n in 0..3 {
+        let claimed = next(&intake)?;
+        assert_eq!(body_of(&claimed)?, format!("row {n}").as_bytes());
+        read_and_retire(&intake, &claimed, true)?;
+    }
+    assert!(intake.claim_next()?.is_none());
     assert_eq!(std::fs::read_dir(bench.claims())?.count(), 0);
     Ok(())
 }

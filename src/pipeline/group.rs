@@ -154,7 +154,7 @@ fn hand_over(pipeline: &Pipeline, claimed: &Claimed, stop: &AtomicBool) -> Resul
     }
     let mut began = pipeline.parts.intake.first_look(claimed)?;
     for _ in 0..RUNS_WHILE_CHANGING {
-        if let Some(mut read) = body::read(pipeline, spooled, began, stop)? {
+        if let Some(mut read) = body::read(pipeline, claimed, began, stop)? {
             let end = DeliveryEnd { state: None, content_hash: Some(read.content_hash), bytes: read.bytes };
             let chunks = std::mem::take(&mut read.chunks);
             let end = store.finish_delivery(spooled.id, &end);
