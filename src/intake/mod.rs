@@ -24,7 +24,7 @@ mod tests;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
 pub use bookmarks::Bookmark;
-pub use error::{IntakeError, is_full};
+pub use error::IntakeError;
 pub use recovery::Recovered;
 pub use retire::{Original, Retirement};
 pub use source_state::{SourceHealth, SourceState};
@@ -71,6 +71,8 @@ struct Inner {
     unsettled: Mutex<Vec<DeliveryId>>,
     /// Deliveries that failed and are left alone for a while, by their id.
     resting: Mutex<HashMap<String, spool::Rest>>,
+    /// Leftovers that could not be unlinked: they are tried again.
+    stuck: Mutex<Vec<retire::Stuck>>,
     /// Leftovers that are unlinked; their rows go with the next retirement, which saves a flush.
     unlinked: Mutex<Vec<Vec<u8>>>,
 }
@@ -117,6 +119,7 @@ impl Intake {
             arrived: Condvar::new(),
             unsettled: Mutex::new(Vec::new()),
             resting: Mutex::new(HashMap::new()),
+            stuck: Mutex::new(Vec::new()),
             unlinked: Mutex::new(Vec::new()),
         })))
     }
