@@ -33,6 +33,8 @@ pub(super) struct Arrival {
     pub stored: Stored,
     pub bytes: u64,
     pub content_hash: Option<[u8; 32]>,
+    /// Whether its source wants to be told how it ended.
+    pub feedback: bool,
 }
 
 /// Where its bytes are.
@@ -61,7 +63,7 @@ impl Intake {
         bookmark: Option<Bookmark>,
     ) -> Outcome<Vec<Outcome<Receipt>>> {
         let deliveries = deliveries.into_iter().map(|delivery| (delivery, None)).collect();
-        self.receive(deliveries, bookmark)
+        self.receive(deliveries, bookmark, false)
     }
 
     /// As [`Intake::accept`], with a bookmark for each delivery that moves if that one was accepted.
@@ -69,20 +71,30 @@ impl Intake {
         &self,
         deliveries: Vec<(Delivery, Option<Bookmark>)>,
     ) -> Outcome<Vec<Outcome<Receipt>>> {
-        self.receive(deliveries, None)
+        self.receive(deliveries, None, false)
+    }
+
+    /// As [`Intake::accept_each`], for a source that wants to tell its senders how each delivery ended:
+    /// [`Intake::tell_outcomes`].
+    pub fn accept_and_tell(
+        &self,
+        deliveries: Vec<(Delivery, Option<Bookmark>)>,
+    ) -> Outcome<Vec<Outcome<Receipt>>> {
+        self.receive(deliveries, None, true)
     }
 
     fn receive(
         &self,
         deliveries: Vec<(Delivery, Option<Bookmark>)>,
         shared: Option<Bookmark>,
+        feedback: bool,
     ) -> Outcome<Vec<Outcome<Receipt>>> {
         // The sender's disk and ours.
         let _waiting = crate::pulse::waiting();
         self.settle_earlier();
         let mut room = self.measure()?;
         let unique = ulid::Ulid::new().random();
-        let arrivals: Vec<_> = deliveries
+        let mut arrivals: Vec<_> = deliveries
             .into_iter()
             .zip(0_u128..)
             .map(|((delivery, bookmark), place)| {
@@ -91,6 +103,7 @@ impl Intake {
                 self.stage(id, delivery, bookmark, &mut room)
             })
             .collect();
+        arrivals.iter_mut().flatten().for_each(|arrival| arrival.feedback = feedback);
         self.answer(arrivals, shared)
     }
 
@@ -111,6 +124,7 @@ impl Intake {
             stored,
             bytes,
             content_hash,
+            feedback: false,
         });
         let mut receipts = self.answer(vec![arrival], None)?;
         receipts.pop().unwrap_or(Err(IntakeError::UnknownDelivery { id }))
@@ -183,7 +197,7 @@ impl Intake {
                 (claim, stamp.bytes, None)
             }
         };
-        Ok(Arrival { id, delivery, bookmark, stored, bytes, content_hash })
+        Ok(Arrival { id, delivery, bookmark, stored, bytes, content_hash, feedback: false })
     }
 
     fn copy(

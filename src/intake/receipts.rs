@@ -108,8 +108,9 @@ fn insert(
     let delivery = &arrival.delivery;
     db.run(
         "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format, time_zone,
-             reading, bytes, content_hash, repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             reading, bytes, content_hash, repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path,
+             feedback)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, bytes = excluded.bytes,
              content_hash = excluded.content_hash, repeat_of = excluded.repeat_of,
              body_kind = excluded.body_kind, device = excluded.device, inode = excluded.inode, mtime_ns = excluded.mtime_ns",
@@ -134,6 +135,7 @@ fn insert(
             Value::int_or_null(stamp.map(|stamp| stamp.inode.cast_signed())),
             Value::int_or_null(stamp.map(|stamp| stamp.mtime_ns)),
             Value::blob_given(original.map(|path| path.as_os_str().as_bytes())),
+            Value::Int(i64::from(arrival.feedback)),
         ],
     )?;
     Ok(())

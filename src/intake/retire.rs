@@ -6,9 +6,10 @@ use super::archive::{self, OriginalWriter, SealedOriginal};
 use super::door::MANY_FILES;
 use super::durable::{self, Stamp};
 use super::spool::{self, Row};
-use super::{Intake, IntakeError, seen};
+use super::{Intake, IntakeError, outcomes, seen};
 use crate::crash_point;
 use crate::record::delivery::DeliveryId;
+use crate::record::outcome::Verdict;
 use crate::sqlite::Prepared;
 use crate::sqlite::raw::{SqlError, Value};
 use jiff::Timestamp;
@@ -31,6 +32,8 @@ pub struct Retirement {
     pub rows: u64,
     /// Whether it ended without any rejection, so that the same bytes need not be read again.
     pub clean: bool,
+    /// What came of it, for a source that tells its senders.
+    pub verdict: Verdict,
     /// When.
     pub at: Timestamp,
 }
@@ -54,6 +57,7 @@ struct Ending {
     clean: bool,
     /// Whether its own bytes were read; a repeat was only compared.
     was_read: bool,
+    verdict: Verdict,
     at: Timestamp,
     leaves: Leaves,
 }
@@ -105,6 +109,8 @@ impl Intake {
         }
         self.said(forgotten)?;
         crash_point::reached("retire-forgotten");
+        let told = endings.iter().filter(|ending| ending.row.feedback);
+        self.ring(told.map(|ending| ending.row.source.clone()).collect::<BTreeSet<_>>().into_iter());
         super::locked(&self.0.resting).retain(|id, _| endings.iter().all(|ending| ending.row.id != *id));
         let mut folders = BTreeSet::new();
         let mut done = Vec::new();
@@ -242,8 +248,8 @@ impl Intake {
                 }
             }
         };
-        let Retirement { documents, rows, clean, at, .. } = retirement;
-        Ok(Some(Ending { id, row, hash, documents, rows, clean, was_read, at, leaves }))
+        let Retirement { documents, rows, clean, verdict, at, .. } = retirement;
+        Ok(Some(Ending { id, row, hash, documents, rows, clean, was_read, verdict, at, leaves }))
     }
 
     /// Writes the original from the body.
@@ -290,6 +296,9 @@ fn forget(db: &mut Prepared<'_>, endings: &[Ending], unlinked: &[Vec<u8>]) -> Re
             for ended in ending.documents.iter().map(document).chain(body) {
                 seen::note(db, row.key(), &ended, ending.id, ending.at)?;
             }
+        }
+        if row.feedback {
+            outcomes::write(db, row, &ending.verdict, ending.at)?;
         }
         if ending.rows > 0 {
             spool::heard(db, &row.source, ending.at)?;
@@ -352,8 +361,8 @@ fn receive_again(db: &mut Prepared<'_>, again: &Again) -> Result<(), SqlError> {
     let Again { id, row, path, at, now } = again;
     db.run(
         "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format, time_zone,
-             reading, bytes, body_kind, body_path, device, inode, mtime_ns, original_path)
-         VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             reading, bytes, body_kind, body_path, device, inode, mtime_ns, original_path, feedback)
+         VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &[
             Value::Text(&id.to_string()),
             Value::Text(&row.origin),
@@ -372,6 +381,7 @@ fn receive_again(db: &mut Prepared<'_>, again: &Again) -> Result<(), SqlError> {
             Value::Int(now.inode.cast_signed()),
             Value::Int(now.mtime_ns),
             Value::blob_given(row.original_path.as_deref()),
+            Value::Int(i64::from(row.feedback)),
         ],
     )?;
     Ok(())

@@ -150,13 +150,16 @@ pub(super) struct Row {
     pub ended: Option<bool>,
     pub continues: Option<String>,
     pub original_path: Option<Vec<u8>>,
+    /// Whether the source wants to be told how it ended.
+    pub feedback: bool,
 }
 
 /// The columns of [`Row::of`].
 macro_rules! columns {
     () => {
         "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes,
-             content_hash, repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues
+             content_hash, repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues,
+             feedback
          FROM receipt LEFT JOIN growing USING (id) "
     };
 }
@@ -185,6 +188,7 @@ impl Row {
             original_path: row.blob_given(18),
             ended: row.int_given(19).map(|ended| ended != 0),
             continues: row.text_given(20),
+            feedback: row.int(21) != 0,
         }
     }
 
