@@ -54,16 +54,16 @@ fn told(works: &Works, deliveries: Vec<Delivery>) -> Vec<DeliveryOutcome> {
 fn a_source_is_told_state_counts_and_where_rows_were_rejected() {
     let site = Site::new("UTC", "DE");
     let works = works(&site);
-    let mut rows: Vec<String> = asterisk_rows(0..30).lines().map(|line| format!("{line}\n")).collect();
-    for row in &mut rows[4..28] {
-        *row = row.replace("\"2025-03-10 10:00", "\"2025-99-99 10:00");
+    let mut rows: Vec<String> = asterisk_rows(0..200).lines().map(|line| format!("{line}\n")).collect();
+    for row in &mut rows[100..124] {
+        *row = row.replace("\"2025-03-10", "\"2025-99-99");
     }
     let broken = rows.concat();
-    let zip = zip_of(&[("good.csv", asterisk_rows(40..42).as_bytes()), ("notes.txt", b"no calls in here")]);
+    let zip = zip_of(&[("good.csv", asterisk_rows(400..402).as_bytes()), ("notes.txt", b"no calls in here")]);
     let outcomes = told(
         &works,
         vec![
-            delivery("good.csv", asterisk_rows(50..53).as_bytes()),
+            delivery("good.csv", asterisk_rows(500..503).as_bytes()),
             delivery("bad.csv", broken.as_bytes()),
             delivery("month.zip", &zip),
             delivery("empty.csv", b""),
@@ -76,12 +76,12 @@ fn a_source_is_told_state_counts_and_where_rows_were_rejected() {
     assert!(good.verdict.is_clean() && empty.verdict.is_clean());
     assert_eq!((good.verdict.counts.rows_read, good.verdict.counts.stored), (3, 3));
     assert!(good.verdict.rejections.is_empty());
-    assert_eq!((bad.verdict.counts.stored, bad.verdict.counts.rejected), (6, 24));
+    assert_eq!((bad.verdict.counts.stored, bad.verdict.counts.rejected), (176, 24));
     let notes = &bad.verdict.rejections;
     assert_eq!(notes.len(), 20, "a sample");
-    let offset: usize = rows[..4].iter().map(String::len).sum();
-    assert_eq!((notes[0].row, notes[0].offset), (5, offset as u64));
-    assert_eq!((notes[0].reason.as_str(), notes[0].field.as_deref()), ("start_invalid", Some("start")));
+    let offset: usize = rows[..100].iter().map(String::len).sum();
+    assert_eq!((notes[0].row, notes[0].offset), (101, offset as u64));
+    assert_eq!((notes[0].reason.as_str(), notes[0].field.as_deref()), ("columns_mismatch", Some("answer")));
     assert_eq!(archive.verdict.rejected_documents, 1);
     assert_eq!(archive.verdict.rejections[0].document, "notes.txt");
     assert_eq!(
