@@ -25,7 +25,8 @@ pub(super) fn caller_id(text: &str) -> (&str, &str) {
 
 /// Without the quotes around it. A single quote mark inside belongs to the name.
 fn unquoted(text: &str) -> &str {
-    let text = trimmed(text);
+    // Before `<number>` stands one space.
+    let text = trimmed(text.strip_suffix(' ').unwrap_or(text));
     text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).map_or(text, trimmed)
 }
 
@@ -101,9 +102,8 @@ pub(super) fn extra(raw: &RawRecord, failed: Fields, out: &mut String) {
     }
 }
 
-/// Most values are blank or begin with a letter or digit: the full test is for the few others.
 fn is_blank(value: &str) -> bool {
-    !value.starts_with(|c: char| c.is_ascii_graphic()) && value.trim().is_empty()
+    trimmed(value).is_empty()
 }
 
 /// All columns that keep a field's text exactly as written.

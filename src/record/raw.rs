@@ -130,11 +130,13 @@ impl RawRecord {
     }
 
     /// The value of a canonical field; empty when blank or when the layout lacks it.
+    #[inline]
     pub fn get(&self, field: Field) -> &str {
         self.layout.column_of(field).map_or("", |column| self.value(column))
     }
 
     /// The same without blanks around it.
+    #[inline]
     pub fn trimmed(&self, field: Field) -> &str {
         trimmed(self.get(field))
     }
@@ -150,6 +152,7 @@ impl RawRecord {
 }
 
 /// As `trim`, but quick where nothing is to be trimmed, as nearly always.
+#[inline]
 pub fn trimmed(text: &str) -> &str {
     match text.as_bytes() {
         [] | [b'!'..=b'~'] | [b'!'..=b'~', .., b'!'..=b'~'] => text,

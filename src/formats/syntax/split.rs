@@ -5,7 +5,7 @@
 //! drops them, which is why the splitting is done here.
 
 use super::encoding::{decode, windows};
-use super::marks::Marks;
+use super::marks::{BLOCK, Marks};
 use crate::record::document::Encoding;
 use crate::record::raw::Values;
 use memchr::memchr;
@@ -37,20 +37,24 @@ pub(super) enum Split {
     Torn,
 }
 
-/// The quote that encloses a field, behind those that are doubled. `None` where the line ends first.
-fn closing(bytes: &[u8], marks: &mut Marks<'_>, separator: u8, quotes: &mut Quotes) -> Option<usize> {
-    loop {
-        let at = marks.next()?;
-        match bytes[at] {
-            mark if mark == separator => {}
-            b'\r' | b'\n' => return None,
-            mark if bytes.get(at + 1) != Some(&mark) => return Some(at),
-            _ => {
-                *quotes = Quotes::Doubled;
-                marks.next();
-            }
-        }
+/// Whether two bits are set.
+const fn is_two(bits: u64) -> bool {
+    let others = bits & bits.wrapping_sub(1);
+    others != 0 && others & (others - 1) == 0
+}
+
+/// How a field is enclosed; `None` where its quotes do something else. `two`: it has two quotes.
+fn enclosed(field: &[u8], mark: u8, two: bool) -> Option<Quotes> {
+    let mut inner = field.strip_prefix(&[mark])?.strip_suffix(&[mark])?;
+    let mut quotes = Quotes::Plain;
+    if two {
+        return Some(quotes);
     }
+    while let Some(place) = memchr(mark, inner) {
+        inner = inner[place + 1..].strip_prefix(&[mark])?;
+        quotes = Quotes::Doubled;
+    }
+    Some(quotes)
 }
 
 /// Splits records; keeps its room between them.
@@ -83,28 +87,44 @@ impl Splitter {
     /// fields. Gives the length of the line, without its end; `None` where [`Self::feed`] must look.
     pub(super) fn line(&mut self, bytes: &[u8], separator: u8) -> Option<usize> {
         self.restart();
-        let mut marks = Marks::new(bytes, separator, self.quote.unwrap_or(separator));
-        let mut start = 0;
-        loop {
-            let mut span = Span { start, end: 0, stop: marks.next()?, quotes: Quotes::None };
-            if Some(bytes[span.stop]) == self.quote && bytes[span.stop] != separator {
-                if span.stop != start {
+        if self.quote == Some(separator) {
+            return None;
+        }
+        // Where a field begins, whether one goes on in quotes from block to block, and whether it had quotes before.
+        let (mut start, mut open, mut quoted) = (0, 0, false);
+        for (block, base) in bytes.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
+            let mut marks = Marks::of(block, separator, self.quote.unwrap_or(separator));
+            if self.quote.is_none() {
+                marks.quotes = 0;
+            }
+            let inside = marks.inside(open);
+            let mut stops = (marks.separators & !inside) | marks.ends;
+            while stops != 0 {
+                let bit = stops & stops.wrapping_neg();
+                let stop = base + stops.trailing_zeros() as usize;
+                stops ^= bit;
+                let quotes = marks.quotes & (bit - 1);
+                marks.quotes ^= quotes;
+                if inside & bit != 0 {
                     return None;
                 }
-                span.quotes = Quotes::Plain;
-                (span.start, span.end) =
-                    (start + 1, closing(bytes, &mut marks, separator, &mut span.quotes)?);
-                span.stop = marks.next().filter(|stop| *stop == span.end + 1)?;
-            } else {
-                span.end = span.stop;
+                let field = &bytes[start..stop];
+                let span = if quoted || quotes != 0 {
+                    let quotes = enclosed(field, self.quote?, !quoted && is_two(quotes))?;
+                    Span { start: start + 1, end: stop - 1, stop, quotes }
+                } else {
+                    Span { start, end: stop, stop, quotes: Quotes::None }
+                };
+                self.spans.push(span);
+                if marks.ends & bit != 0 {
+                    return Some(stop);
+                }
+                (start, quoted) = (stop + 1, false);
             }
-            let stop = span.stop;
-            self.spans.push(span);
-            if bytes[stop] != separator {
-                return Some(stop);
-            }
-            start = stop + 1;
+            quoted |= marks.quotes != 0;
+            open = if inside >> (BLOCK - 1) == 0 { 0 } else { u64::MAX };
         }
+        None
     }
 
     /// Goes on splitting a record of which `bytes` are known; `line` is where its last line begins.
