@@ -31,6 +31,7 @@ pub(super) fn look_up<T: Copy>(words: &[(&str, T)], word: &str) -> Option<T> {
 }
 
 /// Whether a text begins like this, whatever the case.
+#[inline]
 pub(super) fn begins(text: &str, start: &str) -> bool {
     let start = start.as_bytes();
     let Some(head) = text.as_bytes().get(..start.len()) else { return false };

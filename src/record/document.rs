@@ -253,6 +253,7 @@ impl Layout {
     }
 
     /// The place of a canonical field, if the layout has it.
+    #[inline]
     pub fn column_of(&self, field: Field) -> Option<usize> {
         self.by_field[field as usize].map(usize::from)
     }

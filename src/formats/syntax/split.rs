@@ -45,12 +45,12 @@ const fn is_two(bits: u64) -> bool {
 
 /// How a field is enclosed; `None` where its quotes do something else. `two`: it has two quotes.
 fn enclosed(field: &[u8], mark: u8, two: bool) -> Option<Quotes> {
-    let mut inner = field.strip_prefix(&[mark])?.strip_suffix(&[mark])?;
-    let mut quotes = Quotes::Plain;
-    if two {
-        return Some(quotes);
+    let [first, inner @ .., last] = field else { return None };
+    if *first != mark || *last != mark {
+        return None;
     }
-    while let Some(place) = memchr(mark, inner) {
+    let (mut inner, mut quotes) = (inner, Quotes::Plain);
+    while !two && let Some(place) = memchr(mark, inner) {
         inner = inner[place + 1..].strip_prefix(&[mark])?;
         quotes = Quotes::Doubled;
     }
@@ -98,16 +98,18 @@ impl Splitter {
                 marks.quotes = 0;
             }
             let inside = marks.inside(open);
-            let mut stops = (marks.separators & !inside) | marks.ends;
-            while stops != 0 {
-                let bit = stops & stops.wrapping_neg();
-                let stop = base + stops.trailing_zeros() as usize;
-                stops ^= bit;
+            while marks.stops != 0 {
+                let bit = marks.stops & marks.stops.wrapping_neg();
+                let stop = base + marks.stops.trailing_zeros() as usize;
+                marks.stops ^= bit;
+                if inside & bit != 0 {
+                    if bytes[stop] != separator {
+                        return None;
+                    }
+                    continue;
+                }
                 let quotes = marks.quotes & (bit - 1);
                 marks.quotes ^= quotes;
-                if inside & bit != 0 {
-                    return None;
-                }
                 let field = &bytes[start..stop];
                 let span = if quoted || quotes != 0 {
                     let quotes = enclosed(field, self.quote?, !quoted && is_two(quotes))?;
@@ -116,7 +118,7 @@ impl Splitter {
                     Span { start, end: stop, stop, quotes: Quotes::None }
                 };
                 self.spans.push(span);
-                if marks.ends & bit != 0 {
+                if bytes[stop] != separator {
                     return Some(stop);
                 }
                 (start, quoted) = (stop + 1, false);
@@ -203,6 +205,7 @@ pub struct Fields<'r> {
 
 impl<'r> Fields<'r> {
     /// How many there are.
+    #[inline]
     pub fn len(&self) -> usize {
         self.spans.len()
     }
@@ -236,6 +239,7 @@ impl<'r> Fields<'r> {
     }
 
     /// The bytes of a field between its quotes; doubled quotes stay doubled.
+    #[inline]
     pub fn bytes(&self, place: usize) -> &'r [u8] {
         self.spans.get(place).map_or(&[], |span| &self.bytes[span.start..span.end])
     }
