@@ -25,4 +25,8 @@ pub mod config;
 pub mod daemon;
 pub mod telemetry;
 
+// What door and store both speak to their databases with.
+pub mod sqlite;
+
 pub mod crash_point;
+pub mod pulse;

@@ -42,7 +42,7 @@ pub fn answer(watched: &Watched, now: Timestamp) -> Result<Response, IntakeError
     let (free, reserve) = watched.intake.room()?;
     let mut worst = if free < reserve { Status::Red } else { Status::Ok };
     let mut sources = Vec::new();
-    for name in &watched.sources {
+    for name in &(watched.sources)() {
         let state = states.iter().find(|state| state.source == *name);
         let backlog = waiting.iter().find(|backlog| backlog.source == *name);
         // A source that has not looked yet is about to.

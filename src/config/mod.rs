@@ -42,6 +42,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Formats that are described here, in the order of the files.
     pub formats: Vec<FormatConfig>,
+    /// Hash of the files as they are written: two that differ may mean the same.
+    pub written: [u8; 32],
 }
 
 /// A format that is described in the configuration.
@@ -180,7 +182,8 @@ pub fn load(file: &Path, surroundings: &Surroundings<'_>) -> Result<Config, Conf
         return Err(ConfigError::wrong(faults));
     }
     let base = place::folder_of(file);
-    let config = assemble(file, &base, &parsed, surroundings, &mut faults);
+    let mut config = assemble(file, &base, &parsed, surroundings, &mut faults);
+    config.written = place::hash(&texts);
     source::check_together(&config, &mut faults);
     if faults.is_empty() { Ok(config) } else { Err(ConfigError::wrong(faults)) }
 }
@@ -229,7 +232,7 @@ fn assemble(
     known.extend(described.iter().map(String::as_str));
     let sources = source::read_all(&sources, &origins, base, &known, faults);
     let store = StoreConfig { sqlite: state_dir.join(sqlite) };
-    Config { file: file.to_owned(), state_dir, store, origins, sources, formats, http }
+    Config { file: file.to_owned(), state_dir, store, origins, sources, formats, http, written: [0; 32] }
 }
 
 impl Config {

@@ -1,7 +1,8 @@
 //! How far each source has read. A bookmark is only moved in the transaction that makes the deliveries durable.
 
 use super::{Intake, IntakeError};
-use sqlx::SqliteConnection;
+use crate::sqlite::Prepared;
+use crate::sqlite::raw::{SqlError, Value};
 
 /// How far a source has read, or what it knows of one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,35 +18,28 @@ pub struct Bookmark {
 impl Intake {
     /// The value of a bookmark.
     pub fn bookmark(&self, source: &str, key: &str) -> Result<Option<String>, IntakeError> {
-        self.block_on(async {
-            sqlx::query_scalar("SELECT value FROM bookmark WHERE source = ? AND key = ?")
-                .bind(source)
-                .bind(key)
-                .fetch_optional(&self.0.pool)
-                .await
+        let (source, key) = (source.to_owned(), key.to_owned());
+        self.read(move |db| {
+            let sql = "SELECT value FROM bookmark WHERE source = ? AND key = ?";
+            db.one(sql, &[Value::Text(&source), Value::Text(&key)], |row| row.string(0))
         })
     }
 
     /// All bookmarks of a source, key and value.
     pub fn bookmarks(&self, source: &str) -> Result<Vec<(String, String)>, IntakeError> {
-        self.block_on(async {
-            sqlx::query_as("SELECT key, value FROM bookmark WHERE source = ?")
-                .bind(source)
-                .fetch_all(&self.0.pool)
-                .await
+        let source = source.to_owned();
+        self.read(move |db| {
+            let sql = "SELECT key, value FROM bookmark WHERE source = ?";
+            db.all(sql, &[Value::Text(&source)], |row| (row.string(0), row.string(1)))
         })
     }
 }
 
-pub(super) async fn put(connection: &mut SqliteConnection, bookmark: &Bookmark) -> Result<(), sqlx::Error> {
-    sqlx::query(
+pub(super) fn put(db: &mut Prepared<'_>, bookmark: &Bookmark) -> Result<(), SqlError> {
+    db.run(
         "INSERT INTO bookmark (source, key, value) VALUES (?, ?, ?)
          ON CONFLICT (source, key) DO UPDATE SET value = excluded.value",
-    )
-    .bind(&bookmark.source)
-    .bind(&bookmark.key)
-    .bind(&bookmark.value)
-    .execute(connection)
-    .await?;
+        &[Value::Text(&bookmark.source), Value::Text(&bookmark.key), Value::Text(&bookmark.value)],
+    )?;
     Ok(())
 }

@@ -2,7 +2,9 @@
 //! ever in a message.
 
 use crate::record::delivery::{DeliveryId, printable};
+use crate::record::disk;
 use crate::record::outcome::Actor;
+use crate::sqlite::raw::SqlError;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -11,12 +13,12 @@ use std::path::Path;
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// `spool.db` cannot be used.
-    #[error("the spool database {path} cannot be used: {source}; check its disk and permissions")]
+    #[error("the spool database {path} cannot be used: {source}; {}", disk::mend_database(source.code.unsigned_abs()))]
     Database {
         /// Its path, printable.
         path: String,
         /// What SQLite said.
-        source: sqlx::Error,
+        source: SqlError,
     },
     /// `spool.db` has another layout.
     #[error(
@@ -55,7 +57,7 @@ pub enum IntakeError {
         id: String,
     },
     /// A file or folder operation failed.
-    #[error("cannot {action} {path}: {source}; check its permissions and its disk")]
+    #[error("cannot {action} {path}: {source}; {}", disk::mend(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -142,7 +144,7 @@ impl IntakeError {
         match self {
             Self::Database { source, .. } => database_actor(source),
             Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Actor::Broken,
+                io::ErrorKind::PermissionDenied => Actor::Broken,
                 _ => Actor::Transient,
             },
             Self::NoRoom { .. }
@@ -162,7 +164,7 @@ impl IntakeError {
     /// Whether only the delivery in hand is at fault, so that others may go on.
     pub fn is_of_one(&self) -> bool {
         match self {
-            Self::Io { source, .. } => !is_full(source),
+            Self::Io { source, .. } => !disk::refuses_all(source),
             Self::Damaged { .. }
             | Self::ClaimRefused { .. }
             | Self::NotRegular { .. }
@@ -182,28 +184,31 @@ impl IntakeError {
     }
 }
 
-/// Whether a disk has no room left.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 /// A path as text for messages.
 pub(super) fn shown(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
 }
 
 /// A busy, full or failing disk may get better; a malformed or foreign file will not.
-fn database_actor(error: &sqlx::Error) -> Actor {
-    match error {
-        sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) => Actor::Transient,
-        sqlx::Error::Database(database) => {
-            let primary = database.code().and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff);
-            // SQLITE_BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN
-            match primary {
-                Some(5 | 6 | 7 | 10 | 13 | 14) => Actor::Transient,
-                _ => Actor::Broken,
-            }
+const fn database_actor(error: &SqlError) -> Actor {
+    if error.transient() { Actor::Transient } else { Actor::Broken }
+}
+
+/// What the driver said when it opened the file.
+pub(super) fn of_sqlx(error: &sqlx::Error) -> SqlError {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let code = code.and_then(|code| code.parse().ok()).unwrap_or(0);
+    SqlError { code, message: error.to_string(), rolled_back: true }
+}
+
+/// A layout that could not be brought up to date because the disk refused is the disk's fault.
+pub(super) fn of_layout(path: &Path, source: sqlx::migrate::MigrateError) -> IntakeError {
+    let path = shown(path);
+    if let sqlx::migrate::MigrateError::Execute(error) = &source {
+        let source = of_sqlx(error);
+        if source.transient() {
+            return IntakeError::Database { path, source };
         }
-        _ => Actor::Broken,
     }
+    IntakeError::Layout { path, source }
 }

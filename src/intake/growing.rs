@@ -7,6 +7,7 @@ use super::spool::moment;
 use super::{Bookmark, Intake, IntakeError, bookmarks, durable, room::Room};
 use crate::crash_point;
 use crate::record::delivery::{Body, Delivery, DeliveryId};
+use crate::sqlite::raw::Value;
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -33,34 +34,37 @@ impl Intake {
         durable::sync_folder(&durable::folder_of(&path))?;
         crash_point::reached("grow-written");
         let bookmark = bookmark(id);
-        self.block_on(async {
-            let mut transaction = self.0.pool.begin_with("BEGIN IMMEDIATE").await?;
-            sqlx::query(
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        // Without the body, which is on disk.
+        let delivery = Delivery { body: Body::Bytes(Vec::new()), ..delivery.clone() };
+        self.write(move |db| {
+            db.run(
                 "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format,
                      time_zone, reading, bytes, body_kind, body_path)
                  VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'spool', ?)",
-            )
-            .bind(id.to_string())
-            .bind(&delivery.origin)
-            .bind(&delivery.source)
-            .bind(&delivery.account)
-            .bind(&delivery.peer)
-            .bind(&delivery.name)
-            .bind(moment(delivery.received_at))
-            .bind(&delivery.pinned_format)
-            .bind(&delivery.time_zone)
-            .bind(delivery.reading.as_slice())
-            .bind(i64::try_from(bytes.len()).unwrap_or(i64::MAX))
-            .bind(path.as_os_str().as_bytes())
-            .execute(&mut *transaction)
-            .await?;
-            sqlx::query("INSERT INTO growing (id, continues, ended) VALUES (?, ?, 0)")
-                .bind(id.to_string())
-                .bind(continues.map(|earlier| earlier.to_string()))
-                .execute(&mut *transaction)
-                .await?;
-            bookmarks::put(&mut transaction, &bookmark).await?;
-            transaction.commit().await
+                &[
+                    Value::Text(&id.to_string()),
+                    Value::Text(&delivery.origin),
+                    Value::Text(&delivery.source),
+                    Value::text_given(delivery.account.as_deref()),
+                    Value::text_given(delivery.peer.as_deref()),
+                    Value::Text(&delivery.name),
+                    Value::Text(&moment(delivery.received_at)),
+                    Value::text_given(delivery.pinned_format.as_deref()),
+                    Value::text_given(delivery.time_zone.as_deref()),
+                    Value::Blob(&delivery.reading),
+                    Value::unsigned(length),
+                    Value::Blob(path.as_os_str().as_bytes()),
+                ],
+            )?;
+            db.run(
+                "INSERT INTO growing (id, continues, ended) VALUES (?, ?, 0)",
+                &[
+                    Value::Text(&id.to_string()),
+                    Value::text_given(continues.map(|earlier| earlier.to_string()).as_deref()),
+                ],
+            )?;
+            bookmarks::put(db, &bookmark)
         })?;
         crash_point::reached("grow-durable");
         self.announce_work();
@@ -78,21 +82,15 @@ impl Intake {
         self.write_on(&self.spool_path(id), offset, bytes)?;
         crash_point::reached("grow-written");
         let length = offset + u64::try_from(bytes.len()).unwrap_or(0);
-        let grown = self.block_on(async {
-            let mut transaction = self.0.pool.begin_with("BEGIN IMMEDIATE").await?;
-            let grown = sqlx::query(
+        let bookmark = bookmark.clone();
+        let grown = self.write(move |db| {
+            let grown = db.run(
                 "UPDATE receipt SET bytes = ?, state = iif(state = 'unfinished', 'waiting', state)
                   WHERE id = ? AND bytes = ? AND EXISTS (SELECT 1 FROM growing WHERE id = receipt.id AND ended = 0)",
-            )
-            .bind(length.cast_signed())
-            .bind(id.to_string())
-            .bind(offset.cast_signed())
-            .execute(&mut *transaction)
-            .await?
-            .rows_affected();
-            bookmarks::put(&mut transaction, bookmark).await?;
+                &[Value::unsigned(length), Value::Text(&id.to_string()), Value::unsigned(offset)],
+            )?;
             if grown == 1 {
-                transaction.commit().await?;
+                bookmarks::put(db, &bookmark)?;
             }
             Ok(grown)
         })?;
@@ -106,16 +104,15 @@ impl Intake {
 
     /// Notes that nothing follows: the file's life is over.
     pub fn end_growing(&self, id: DeliveryId, bookmark: &Bookmark) -> Result<(), IntakeError> {
-        self.block_on(async {
-            let mut transaction = self.0.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let bookmark = bookmark.clone();
+        self.write(move |db| {
             for statement in [
                 "UPDATE growing SET ended = 1 WHERE id = ?",
                 "UPDATE receipt SET state = 'waiting' WHERE id = ? AND state = 'unfinished'",
             ] {
-                sqlx::query(statement).bind(id.to_string()).execute(&mut *transaction).await?;
+                db.run(statement, &[Value::Text(&id.to_string())])?;
             }
-            bookmarks::put(&mut transaction, bookmark).await?;
-            transaction.commit().await
+            bookmarks::put(db, &bookmark)
         })?;
         crash_point::reached("grow-ended");
         self.announce_work();

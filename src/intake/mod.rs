@@ -7,6 +7,7 @@
 
 mod archive;
 mod bookmarks;
+mod database;
 mod door;
 mod durable;
 mod error;
@@ -23,16 +24,15 @@ mod tests;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
 pub use bookmarks::Bookmark;
-pub use error::{IntakeError, is_full};
+pub use error::IntakeError;
 pub use recovery::Recovered;
 pub use retire::{Original, Retirement};
 pub use source_state::{SourceHealth, SourceState};
 pub use spool::{Backlog, Claimed, Look, SMALL, Share, Waiting};
 
 use crate::record::delivery::DeliveryId;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use crate::sqlite::Prepared;
+use crate::sqlite::raw::SqlError;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -63,16 +63,16 @@ pub struct Intake(Arc<Inner>);
 struct Inner {
     state_dir: PathBuf,
     config: Config,
-    handle: Handle,
-    pool: SqlitePool,
+    database: database::Database,
     /// Whether something may wait to be claimed.
     work: Mutex<Work>,
     arrived: Condvar,
-    queue: receipts::Queue,
     /// Deliveries whose receipt failed half-way; finished or undone at the next call.
     unsettled: Mutex<Vec<DeliveryId>>,
     /// Deliveries that failed and are left alone for a while, by their id.
     resting: Mutex<HashMap<String, spool::Rest>>,
+    /// Leftovers that could not be unlinked: they are tried again.
+    stuck: Mutex<Vec<retire::Stuck>>,
     /// Leftovers that are unlinked; their rows go with the next retirement, which saves a flush.
     unlinked: Mutex<Vec<Vec<u8>>>,
 }
@@ -101,26 +101,39 @@ impl std::fmt::Debug for Intake {
     }
 }
 
+/// Makes a folder, and those above it, so that what is put into it cannot lose its way in a power cut.
+pub fn make_folder(path: &Path, mode: u32) -> Result<(), IntakeError> {
+    durable::make_folder(path, mode)
+}
+
 impl Intake {
     /// Opens the spool of this state directory, creating and migrating it as needed.
     pub fn open(state_dir: &Path, config: Config, handle: Handle) -> Result<Self, IntakeError> {
         for folder in [state_dir.to_owned(), state_dir.join("spool"), state_dir.join("originals")] {
             durable::make_folder(&folder, 0o750)?;
         }
+        // A process that died may have made a folder and not come to flushing its name.
+        for folder in [durable::folder_of(state_dir), state_dir.join("originals")] {
+            match durable::sync_folder(&folder) {
+                // The folder above may be closed to the daemon: then somebody else made what is in it.
+                Err(IntakeError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::PermissionDenied => {}
+                other => other?,
+            }
+        }
         let path = state_dir.join("spool.db");
         refuse_lost_spool(&path, &state_dir.join("spool"))?;
-        let pool = handle.block_on(connect(&path))?;
+        let database = database::Database::open(&path, handle)?;
         durable::sync_folder(state_dir)?;
         Ok(Self(Arc::new(Inner {
             state_dir: state_dir.to_owned(),
             config,
-            handle,
-            pool,
+            database,
             work: Mutex::new(Work { small: true, large: true }),
             arrived: Condvar::new(),
-            queue: receipts::Queue::default(),
             unsettled: Mutex::new(Vec::new()),
             resting: Mutex::new(HashMap::new()),
+            stuck: Mutex::new(Vec::new()),
             unlinked: Mutex::new(Vec::new()),
         })))
     }
@@ -129,7 +142,7 @@ impl Intake {
     /// reading the log.
     pub fn close(&self) {
         self.announce_work();
-        self.0.handle.block_on(self.0.pool.close());
+        self.0.database.close();
     }
 
     /// Waits until something of this share may wait to be claimed, or the time is over. Whether there may be work.
@@ -148,11 +161,35 @@ impl Intake {
         self.0.arrived.notify_all();
     }
 
-    fn block_on<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, IntakeError> {
-        self.0
-            .handle
-            .block_on(work)
-            .map_err(|source| IntakeError::Database { path: error::shown(&self.database_path()), source })
+    /// Flushes of `spool.db` since it was opened, however many receipts shared each.
+    pub fn flushes(&self) -> u64 {
+        self.0.database.flushes()
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        step: impl FnMut(&mut Prepared<'_>) -> Result<T, SqlError> + Send + 'static,
+    ) -> Result<T, IntakeError> {
+        self.said(self.0.database.read(step))
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        step: impl FnMut(&mut Prepared<'_>) -> Result<T, SqlError> + Send + 'static,
+    ) -> Result<T, IntakeError> {
+        self.said(self.0.database.write(step))
+    }
+
+    fn write_unflushed<T: Send + 'static>(
+        &self,
+        step: impl FnMut(&mut Prepared<'_>) -> Result<T, SqlError> + Send + 'static,
+    ) -> Result<T, IntakeError> {
+        self.said(self.0.database.write_unflushed(step))
+    }
+
+    /// The error with the file that it is about.
+    fn said<T>(&self, result: Result<T, SqlError>) -> Result<T, IntakeError> {
+        result.map_err(|source| IntakeError::Database { path: error::shown(&self.database_path()), source })
     }
 
     fn damaged(&self, what: &'static str, id: &str) -> IntakeError {
@@ -184,32 +221,6 @@ fn refuse_lost_spool(database: &Path, folder: &Path) -> Result<(), IntakeError> 
         return Ok(());
     }
     Err(IntakeError::SpoolLost { path: error::shown(database), folder: error::shown(folder), bodies })
-}
-
-async fn connect(path: &Path) -> Result<SqlitePool, IntakeError> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(Duration::from_secs(30));
-    // One connection: SQLite has one writer anyway, and waiting here is fair while its busy handler is not.
-    let pool = SqlitePoolOptions::new()
-        .max_connections(1)
-        .min_connections(1)
-        .acquire_timeout(Duration::from_mins(5))
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .connect_with(options)
-        .await
-        .map_err(|source| IntakeError::Database { path: error::shown(path), source })?;
-    sqlx::migrate!("./migrations/spool")
-        .run(&pool)
-        .await
-        .map_err(|source| IntakeError::Layout { path: error::shown(path), source })?;
-    Ok(pool)
 }
 
 /// A lock whose holder panicked guards nothing that could be half done: every step is durable on its own.

@@ -1,13 +1,13 @@
-//! Writing receipts: concurrent callers share one transaction, so that a hundred senders wait for one flush.
+//! Writing receipts: whatever concurrent callers hand over meanwhile shares the transaction, so that a hundred senders
+//! wait for one flush.
 
 use super::door::{Arrival, Outcome, Stored};
-use super::spool::{moment, unflushed};
-use super::{Bookmark, Intake, IntakeError, bookmarks, locked, seen};
+use super::spool::moment;
+use super::{Bookmark, Intake, IntakeError, bookmarks, seen};
 use crate::record::delivery::{Delivery, DeliveryId};
-use sqlx::{Connection as _, SqliteConnection, SqlitePool};
+use crate::sqlite::Prepared;
+use crate::sqlite::raw::{SqlError, Value};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Mutex;
-use std::sync::mpsc::{SyncSender, sync_channel};
 
 /// What one call writes.
 pub(super) struct Batch {
@@ -20,126 +20,64 @@ pub(super) struct Batch {
 /// Which arrivals of a batch were seen before.
 type Known = Vec<bool>;
 
-struct Job {
-    batch: Batch,
-    answer: SyncSender<(Batch, Result<Known, IntakeError>)>,
-}
-
-/// Callers that wait for a flush, and the one that makes it.
-#[derive(Default)]
-pub(super) struct Queue {
-    jobs: Mutex<Vec<Job>>,
-    leading: Mutex<()>,
-}
-
 impl Intake {
-    /// Writes a batch durably, together with those of everybody who waits.
+    /// Writes a batch durably.
     pub(super) fn record(&self, batch: Batch) -> (Batch, Result<Known, IntakeError>) {
-        let (answer, answered) = sync_channel(1);
-        locked(&self.0.queue.jobs).push(Job { batch, answer });
-        // While somebody else commits, callers gather here; the next one commits for all of them.
-        let leading = locked(&self.0.queue.leading);
-        let jobs = std::mem::take(&mut *locked(&self.0.queue.jobs));
-        if !jobs.is_empty() {
-            self.commit(jobs);
-        }
-        drop(leading);
-        answered.recv().expect("whoever takes a job answers it before letting the next one lead")
+        let (batch, known) = self.0.database.write_with(batch, |db, batch| write_batch(db, batch));
+        (batch, self.said(known))
     }
 
-    fn commit(&self, jobs: Vec<Job>) {
-        let batches: Vec<&Batch> = jobs.iter().map(|job| &job.batch).collect();
-        let together = self.block_on(write(&self.0.pool, &batches));
-        let known: Vec<Result<Known, IntakeError>> = match together {
-            Ok(known) => known.into_iter().map(Ok).collect(),
-            Err(error) if jobs.len() == 1 => vec![Err(error)],
-            // One of them may be at fault: each alone.
-            Err(_) => {
-                let alone = |batch: &&Batch| self.block_on(write(&self.0.pool, &[*batch]));
-                batches
-                    .iter()
-                    .map(|batch| alone(batch).map(|known| known.into_iter().flatten().collect()))
-                    .collect()
+    /// Writes down which files are about to be moved where, before the first one is. Not flushed: a power cut that
+    /// undoes it and not the move leaves a file in the claim folder that belongs to no delivery, which its source hands
+    /// in again.
+    pub(super) fn announce_claims(
+        &self,
+        arrivals: Vec<Outcome<Arrival>>,
+    ) -> (Vec<Outcome<Arrival>>, Result<(), IntakeError>) {
+        let (arrivals, announced) = self.0.database.write_unflushed_with(arrivals, |db, arrivals| {
+            for arrival in arrivals.iter().flatten() {
+                if matches!(arrival.stored, Stored::Claim { .. }) {
+                    insert(db, arrival, "claiming", None)?;
+                }
             }
-        };
-        for (job, known) in jobs.into_iter().zip(known) {
-            // Its caller waits for nothing else; if it panicked, nobody misses the answer.
-            let _ = job.answer.send((job.batch, known));
-        }
+            Ok(())
+        });
+        (arrivals, self.said(announced))
     }
 }
 
-/// The transaction that makes everything of these calls durable.
-async fn write(pool: &SqlitePool, batches: &[&Batch]) -> Result<Vec<Known>, sqlx::Error> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let mut known = Vec::with_capacity(batches.len());
-    for batch in batches {
-        known.push(write_batch(&mut transaction, batch).await?);
-    }
-    transaction.commit().await?;
-    Ok(known)
-}
-
-async fn write_batch(connection: &mut SqliteConnection, batch: &Batch) -> Result<Known, sqlx::Error> {
+fn write_batch(db: &mut Prepared<'_>, batch: &Batch) -> Result<Known, SqlError> {
     for id in &batch.undone {
-        sqlx::query("DELETE FROM receipt WHERE id = ? AND state = 'claiming'")
-            .bind(id.to_string())
-            .execute(&mut *connection)
-            .await?;
+        let sql = "DELETE FROM receipt WHERE id = ? AND state = 'claiming'";
+        db.run(sql, &[Value::Text(&id.to_string())])?;
     }
     let mut known = Vec::with_capacity(batch.arrivals.len());
     for arrival in &batch.arrivals {
         known.push(match arrival {
-            Ok(arrival) => write_arrival(connection, arrival).await?,
+            Ok(arrival) => write_arrival(db, arrival)?,
             Err(_) => false,
         });
     }
     if let Some(bookmark) = &batch.shared {
-        bookmarks::put(connection, bookmark).await?;
+        bookmarks::put(db, bookmark)?;
     }
     Ok(known)
 }
 
-async fn write_arrival(connection: &mut SqliteConnection, arrival: &Arrival) -> Result<bool, sqlx::Error> {
+fn write_arrival(db: &mut Prepared<'_>, arrival: &Arrival) -> Result<bool, SqlError> {
     let repeat_of = match &arrival.content_hash {
-        Some(hash) => seen::earlier(connection, key(&arrival.delivery), hash, true).await?,
+        Some(hash) => seen::earlier(db, key(&arrival.delivery), hash, true)?,
         None => None,
     };
-    insert(connection, arrival, "waiting", repeat_of.as_deref()).await?;
+    insert(db, arrival, "waiting", repeat_of.as_deref())?;
     if let Stored::Inline(bytes) = &arrival.stored {
-        sqlx::query("INSERT INTO body (id, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(arrival.id.to_string())
-            .bind(bytes.as_slice())
-            .execute(&mut *connection)
-            .await?;
+        let sql = "INSERT INTO body (id, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING";
+        db.run(sql, &[Value::Text(&arrival.id.to_string()), Value::Blob(bytes)])?;
     }
     if let Some(bookmark) = &arrival.bookmark {
-        bookmarks::put(connection, bookmark).await?;
+        bookmarks::put(db, bookmark)?;
     }
     Ok(repeat_of.is_some())
-}
-
-/// Writes down which files are about to be moved where, before the first one is. Not flushed: a power cut that undoes
-/// it and not the move leaves a file in the claim folder that belongs to no delivery, which its source hands in again.
-pub(super) async fn announce_claims(
-    pool: &SqlitePool,
-    arrivals: &[Outcome<Arrival>],
-) -> Result<(), sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    unflushed!(connection, announce(&mut connection, arrivals))
-}
-
-async fn announce(
-    connection: &mut SqliteConnection,
-    arrivals: &[Outcome<Arrival>],
-) -> Result<(), sqlx::Error> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    for arrival in arrivals.iter().flatten() {
-        if matches!(arrival.stored, Stored::Claim { .. }) {
-            insert(&mut transaction, arrival, "claiming", None).await?;
-        }
-    }
-    transaction.commit().await
 }
 
 fn key(delivery: &Delivery) -> seen::Key<'_> {
@@ -153,47 +91,47 @@ fn key(delivery: &Delivery) -> seen::Key<'_> {
 }
 
 /// Writes a receipt; one that was announced as `claiming` is completed.
-async fn insert(
-    connection: &mut SqliteConnection,
+fn insert(
+    db: &mut Prepared<'_>,
     arrival: &Arrival,
     state: &str,
     repeat_of: Option<&str>,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), SqlError> {
     let (kind, path, original, stamp) = match &arrival.stored {
         Stored::Inline(_) => ("inline", None, None, None),
         Stored::Spool(path) => ("spool", Some(path), None, None),
         Stored::Claim { from, target, stamp, .. } => ("claimed", Some(target), Some(from), *stamp),
     };
     let delivery = &arrival.delivery;
-    sqlx::query(
+    db.run(
         "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format, time_zone,
              reading, bytes, content_hash, repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, bytes = excluded.bytes,
              content_hash = excluded.content_hash, repeat_of = excluded.repeat_of, device = excluded.device,
              inode = excluded.inode, mtime_ns = excluded.mtime_ns",
-    )
-    .bind(arrival.id.to_string())
-    .bind(state)
-    .bind(&delivery.origin)
-    .bind(&delivery.source)
-    .bind(&delivery.account)
-    .bind(&delivery.peer)
-    .bind(&delivery.name)
-    .bind(moment(delivery.received_at))
-    .bind(&delivery.pinned_format)
-    .bind(&delivery.time_zone)
-    .bind(delivery.reading.as_slice())
-    .bind(arrival.bytes.cast_signed())
-    .bind(arrival.content_hash.as_ref().map(<[u8; 32]>::as_slice))
-    .bind(repeat_of)
-    .bind(kind)
-    .bind(path.map(|path| path.as_os_str().as_bytes()))
-    .bind(stamp.map(|stamp| stamp.device.cast_signed()))
-    .bind(stamp.map(|stamp| stamp.inode.cast_signed()))
-    .bind(stamp.map(|stamp| stamp.mtime_ns))
-    .bind(original.map(|path| path.as_os_str().as_bytes()))
-    .execute(connection)
-    .await?;
+        &[
+            Value::Text(&arrival.id.to_string()),
+            Value::Text(state),
+            Value::Text(&delivery.origin),
+            Value::Text(&delivery.source),
+            Value::text_given(delivery.account.as_deref()),
+            Value::text_given(delivery.peer.as_deref()),
+            Value::Text(&delivery.name),
+            Value::Text(&moment(delivery.received_at)),
+            Value::text_given(delivery.pinned_format.as_deref()),
+            Value::text_given(delivery.time_zone.as_deref()),
+            Value::Blob(&delivery.reading),
+            Value::unsigned(arrival.bytes),
+            Value::blob_given(arrival.content_hash.as_ref().map(<[u8; 32]>::as_slice)),
+            Value::text_given(repeat_of),
+            Value::Text(kind),
+            Value::blob_given(path.map(|path| path.as_os_str().as_bytes())),
+            Value::int_or_null(stamp.map(|stamp| stamp.device.cast_signed())),
+            Value::int_or_null(stamp.map(|stamp| stamp.inode.cast_signed())),
+            Value::int_or_null(stamp.map(|stamp| stamp.mtime_ns)),
+            Value::blob_given(original.map(|path| path.as_os_str().as_bytes())),
+        ],
+    )?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use super::durable::{self, Stamp};
 use super::{Intake, IntakeError, archive};
 use crate::record::delivery::DeliveryId;
+use crate::sqlite::raw::Value;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -31,7 +32,7 @@ impl Recovered {
 }
 
 /// A row of `leftover`.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 struct Leftover {
     path: Vec<u8>,
     bytes: Option<i64>,
@@ -57,12 +58,9 @@ impl Intake {
     /// before any source runs.
     pub fn recover(&self) -> Result<Recovered, IntakeError> {
         let mut recovered = Recovered::default();
-        let claims: Vec<(String, Vec<u8>)> = self.block_on(async {
-            sqlx::query_as(
-                "SELECT id, body_path FROM receipt WHERE state = 'claiming' AND body_path IS NOT NULL",
-            )
-            .fetch_all(&self.0.pool)
-            .await
+        let claims = self.read(|db| {
+            let sql = "SELECT id, body_path FROM receipt WHERE state = 'claiming' AND body_path IS NOT NULL";
+            db.all(sql, &[], |row| (row.string(0), row.blob(1).to_vec()))
         })?;
         for (id, target) in claims {
             match self.settle_claim(&id, &PathBuf::from(OsString::from_vec(target))) {
@@ -79,15 +77,10 @@ impl Intake {
         recovered.swept += self.remove_leftovers()?;
         recovered.swept += self.sweep_spool()?;
         recovered.swept += self.sweep_originals()?;
-        (recovered.interrupted, recovered.waiting) = self.block_on(async {
-            let interrupted = sqlx::query("UPDATE receipt SET state = 'waiting' WHERE state = 'reading'")
-                .execute(&self.0.pool)
-                .await?
-                .rows_affected();
-            let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM receipt WHERE state = 'waiting'")
-                .fetch_one(&self.0.pool)
-                .await?;
-            Ok((interrupted, waiting.cast_unsigned()))
+        (recovered.interrupted, recovered.waiting) = self.write(|db| {
+            let interrupted = db.run("UPDATE receipt SET state = 'waiting' WHERE state = 'reading'", &[])?;
+            let waiting = "SELECT count(*) FROM receipt WHERE state = 'waiting'";
+            Ok((interrupted, db.one(waiting, &[], |row| row.unsigned(0))?.unwrap_or(0)))
         })?;
         self.announce_work();
         Ok(recovered)
@@ -106,11 +99,9 @@ impl Intake {
     }
 
     fn settle(&self, id: DeliveryId) -> Result<(), IntakeError> {
-        let state: Option<(String, Option<Vec<u8>>)> = self.block_on(async {
-            sqlx::query_as("SELECT state, body_path FROM receipt WHERE id = ?")
-                .bind(id.to_string())
-                .fetch_optional(&self.0.pool)
-                .await
+        let state = self.read(move |db| {
+            let sql = "SELECT state, body_path FROM receipt WHERE id = ?";
+            db.one(sql, &[Value::Text(&id.to_string())], |row| (row.string(0), row.blob_given(1)))
         })?;
         match state {
             None => {
@@ -138,38 +129,34 @@ impl Intake {
             Err(IntakeError::Vanished { .. } | IntakeError::NotRegular { .. }) => None,
             Err(error) => return Err(error),
         };
-        self.block_on(async {
-            match stamp {
-                Some(Stamp { bytes, device, inode, mtime_ns }) => {
-                    sqlx::query(
-                        "UPDATE receipt SET state = 'waiting', bytes = ?, device = ?, inode = ?, mtime_ns = ?
-                         WHERE id = ? AND state = 'claiming'",
-                    )
-                    .bind(bytes.cast_signed())
-                    .bind(device.cast_signed())
-                    .bind(inode.cast_signed())
-                    .bind(mtime_ns)
-                    .bind(id)
-                    .execute(&self.0.pool)
-                    .await
-                }
-                None => {
-                    sqlx::query("DELETE FROM receipt WHERE id = ? AND state = 'claiming'")
-                        .bind(id)
-                        .execute(&self.0.pool)
-                        .await
-                }
-            }
+        let id = id.to_owned();
+        self.write(move |db| match stamp {
+            Some(Stamp { bytes, device, inode, mtime_ns }) => db.run(
+                "UPDATE receipt SET state = 'waiting', bytes = ?, device = ?, inode = ?, mtime_ns = ?
+                 WHERE id = ? AND state = 'claiming'",
+                &[
+                    Value::unsigned(bytes),
+                    Value::Int(device.cast_signed()),
+                    Value::Int(inode.cast_signed()),
+                    Value::Int(mtime_ns),
+                    Value::Text(&id),
+                ],
+            ),
+            None => db.run("DELETE FROM receipt WHERE id = ? AND state = 'claiming'", &[Value::Text(&id)]),
         })?;
         Ok(stamp.is_some())
     }
 
     /// Bodies of retired deliveries.
     fn remove_leftovers(&self) -> Result<u64, IntakeError> {
-        let paths: Vec<Leftover> = self.block_on(async {
-            sqlx::query_as("SELECT path, bytes, device, inode, mtime_ns FROM leftover")
-                .fetch_all(&self.0.pool)
-                .await
+        let paths = self.read(|db| {
+            db.all("SELECT path, bytes, device, inode, mtime_ns FROM leftover", &[], |row| Leftover {
+                path: row.blob(0).to_vec(),
+                bytes: row.int_given(1),
+                device: row.int_given(2),
+                inode: row.int_given(3),
+                mtime_ns: row.int_given(4),
+            })
         })?;
         let mut removed = 0;
         let mut done = Vec::new();
@@ -201,30 +188,17 @@ impl Intake {
                 }
             }
         }
-        self.block_on(async {
-            let mut transaction = self.0.pool.begin().await?;
-            for path in &done {
-                sqlx::query("DELETE FROM leftover WHERE path = ?")
-                    .bind(path)
-                    .execute(&mut *transaction)
-                    .await?;
-            }
-            transaction.commit().await
-        })?;
+        self.write(move |db| done.iter().try_for_each(|path| super::retire::forget_leftover(db, path)))?;
         super::locked(&self.0.unlinked).clear();
         Ok(removed)
     }
 
     /// Spool files without a receipt: half ones, and whole ones that were never acknowledged.
     fn sweep_spool(&self) -> Result<u64, IntakeError> {
-        let known: HashSet<String> = self
-            .block_on(async {
-                sqlx::query_scalar("SELECT id FROM receipt WHERE body_kind = 'spool'")
-                    .fetch_all(&self.0.pool)
-                    .await
-            })?
-            .into_iter()
-            .collect();
+        let known = self.read(|db| {
+            db.all("SELECT id FROM receipt WHERE body_kind = 'spool'", &[], |row| row.string(0))
+        })?;
+        let known: HashSet<String> = known.into_iter().collect();
         let folder = self.0.state_dir.join("spool");
         let mut swept = 0;
         let entries = std::fs::read_dir(&folder).map_err(|error| IntakeError::io("list", &folder, error))?;
@@ -240,10 +214,8 @@ impl Intake {
 
     /// Half originals: only deliveries that are not yet retired can have one.
     fn sweep_originals(&self) -> Result<u64, IntakeError> {
-        let ids: Vec<String> = self.block_on(async {
-            sqlx::query_scalar("SELECT id FROM receipt WHERE state <> 'claiming'")
-                .fetch_all(&self.0.pool)
-                .await
+        let ids = self.read(|db| {
+            db.all("SELECT id FROM receipt WHERE state <> 'claiming'", &[], |row| row.string(0))
         })?;
         let mut swept = 0;
         for text in ids {

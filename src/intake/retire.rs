@@ -9,11 +9,13 @@ use super::spool::{self, Row};
 use super::{Intake, IntakeError, seen};
 use crate::crash_point;
 use crate::record::delivery::DeliveryId;
+use crate::sqlite::Prepared;
+use crate::sqlite::raw::{SqlError, Value};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How a delivery ended.
 #[derive(Debug)]
@@ -65,6 +67,13 @@ enum Leaves {
     Again(PathBuf, Stamp),
 }
 
+/// A stored file that could not be removed.
+pub(super) struct Stuck {
+    path: PathBuf,
+    /// What it was when it was stored.
+    stored: Option<Stamp>,
+}
+
 impl Intake {
     /// Ends a delivery. Doing it again is harmless.
     pub fn retire(&self, id: DeliveryId, retirement: Retirement) -> Result<(), IntakeError> {
@@ -87,11 +96,14 @@ impl Intake {
         durable::sync_folders(&folders)?;
         crash_point::reached("retire-linked");
         let unlinked = std::mem::take(&mut *super::locked(&self.0.unlinked));
-        let forgotten = self.block_on(forget(&self.0.pool, &endings, &unlinked));
+        let ((endings, unlinked), forgotten) = self
+            .0
+            .database
+            .write_with((endings, unlinked), |db, (endings, unlinked)| forget(db, endings, unlinked));
         if forgotten.is_err() {
             super::locked(&self.0.unlinked).extend(unlinked);
         }
-        forgotten?;
+        self.said(forgotten)?;
         crash_point::reached("retire-forgotten");
         super::locked(&self.0.resting).retain(|id, _| endings.iter().all(|ending| ending.row.id != *id));
         let mut folders = BTreeSet::new();
@@ -103,14 +115,18 @@ impl Intake {
                     self.take_again(ending, path)?;
                     again(ending);
                 }
-                Leaves::File(path, _) => match durable::unlink(path) {
+                Leaves::File(path, stored) => match durable::unlink(path) {
                     Ok(_) => {
                         folders.insert(durable::folder_of(path));
                         done.push(path.as_os_str().as_bytes().to_vec());
                     }
                     // The delivery has ended; its folder may have become read-only meanwhile.
-                    Err(error) => tracing::warn!(delivery = %ending.id, source = ending.row.source, %error,
-                        "a file that is stored and archived cannot be removed; the next start tries again"),
+                    Err(error) => {
+                        tracing::warn!(cdrd_delivery = %ending.id, cdrd_source = ending.row.source,
+                            "a file that is stored and archived stays for now: {error}");
+                        let stuck = Stuck { path: path.clone(), stored: *stored };
+                        super::locked(&self.0.stuck).push(stuck);
+                    }
                 },
                 Leaves::Again(..) => {
                     again(ending);
@@ -127,17 +143,29 @@ impl Intake {
         Ok(())
     }
 
+    /// Removes what could not be removed when it was stored. Costs nothing where there is nothing; call it now and then.
+    pub fn remove_stuck(&self) {
+        let stuck = std::mem::take(&mut *super::locked(&self.0.stuck));
+        for one in stuck {
+            // One that was written since is no leftover: recovery gives it back to its source.
+            if is_written_since(&one.path, one.stored.as_ref()) {
+                continue;
+            }
+            let folder = BTreeSet::from([durable::folder_of(&one.path)]);
+            match durable::unlink(&one.path).and_then(|_| durable::sync_folders(&folder)) {
+                Ok(()) => super::locked(&self.0.unlinked).push(one.path.as_os_str().as_bytes().to_vec()),
+                Err(_) => super::locked(&self.0.stuck).push(one),
+            }
+        }
+    }
+
     /// A file that was written between the last look and its removal: its receipt is gone, and comes back under a new id.
-    fn take_again(&self, ending: &Ending, path: &std::path::Path) -> Result<(), IntakeError> {
+    fn take_again(&self, ending: &Ending, path: &Path) -> Result<(), IntakeError> {
         let Some(now) = durable::stamp(path)? else { return Ok(()) };
-        self.block_on(async {
-            let mut transaction = self.0.pool.begin_with("BEGIN IMMEDIATE").await?;
-            receive_again(&mut transaction, ending, path, &now).await?;
-            sqlx::query("DELETE FROM leftover WHERE path = ?")
-                .bind(path.as_os_str().as_bytes())
-                .execute(&mut *transaction)
-                .await?;
-            transaction.commit().await
+        let again = Again::of(ending, path, now);
+        self.write(move |db| {
+            receive_again(db, &again)?;
+            forget_leftover(db, &again.path)
         })?;
         self.announce_work();
         Ok(())
@@ -241,17 +269,9 @@ impl Intake {
 }
 
 /// The transaction: what was seen is noted, receipts and inline bodies go, files to unlink are written down.
-async fn forget(
-    pool: &sqlx::SqlitePool,
-    endings: &[Ending],
-    unlinked: &[Vec<u8>],
-) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+fn forget(db: &mut Prepared<'_>, endings: &[Ending], unlinked: &[Vec<u8>]) -> Result<(), SqlError> {
     for path in unlinked {
-        sqlx::query("DELETE FROM leftover WHERE path = ?")
-            .bind(path.as_slice())
-            .execute(&mut *transaction)
-            .await?;
+        forget_leftover(db, path)?;
     }
     for ending in endings {
         let row = &ending.row;
@@ -261,45 +281,41 @@ async fn forget(
             let bytes = row.bytes.cast_unsigned();
             let body = ending.hash.map(|hash| seen::Ended { hash, bytes, whole: true });
             for ended in ending.documents.iter().map(document).chain(body) {
-                seen::note(&mut transaction, row.key(), ended, ending.id, ending.at).await?;
+                seen::note(db, row.key(), &ended, ending.id, ending.at)?;
             }
         }
         if ending.rows > 0 {
-            sqlx::query("UPDATE source_state SET heard_at = ? WHERE source = ?")
-                .bind(spool::moment(ending.at))
-                .bind(&row.source)
-                .execute(&mut *transaction)
-                .await?;
+            spool::heard(db, &row.source, ending.at)?;
         }
         match &ending.leaves {
             Leaves::Nothing => {}
             Leaves::File(path, stored) => {
-                sqlx::query(
+                db.run(
                     "INSERT OR IGNORE INTO leftover (path, bytes, device, inode, mtime_ns) VALUES (?, ?, ?, ?, ?)",
-                )
-                .bind(path.as_os_str().as_bytes())
-                .bind(stored.map(|stamp| stamp.bytes.cast_signed()))
-                .bind(stored.map(|stamp| stamp.device.cast_signed()))
-                .bind(stored.map(|stamp| stamp.inode.cast_signed()))
-                .bind(stored.map(|stamp| stamp.mtime_ns))
-                .execute(&mut *transaction)
-                .await?;
+                    &[
+                        Value::Blob(path.as_os_str().as_bytes()),
+                        Value::int_or_null(stored.map(|stamp| stamp.bytes.cast_signed())),
+                        Value::int_or_null(stored.map(|stamp| stamp.device.cast_signed())),
+                        Value::int_or_null(stored.map(|stamp| stamp.inode.cast_signed())),
+                        Value::int_or_null(stored.map(|stamp| stamp.mtime_ns)),
+                    ],
+                )?;
             }
-            Leaves::Again(path, now) => receive_again(&mut transaction, ending, path, now).await?,
+            Leaves::Again(path, now) => receive_again(db, &Again::of(ending, path, *now))?,
         }
+        // And with it what hangs on it: an inline body.
+        db.run("DELETE FROM receipt WHERE id = ?", &[Value::Text(&row.id)])?;
     }
-    let ids = spool::list(endings.iter().map(|ending| ending.row.id.clone()));
-    for statement in [
-        "DELETE FROM body WHERE id IN (SELECT value FROM json_each(?))",
-        "DELETE FROM receipt WHERE id IN (SELECT value FROM json_each(?))",
-    ] {
-        sqlx::query(statement).bind(&ids).execute(&mut *transaction).await?;
-    }
-    transaction.commit().await
+    Ok(())
+}
+
+pub(super) fn forget_leftover(db: &mut Prepared<'_>, path: &[u8]) -> Result<(), SqlError> {
+    db.run("DELETE FROM leftover WHERE path = ?", &[Value::Blob(path)])?;
+    Ok(())
 }
 
 /// Whether a claimed file is no longer what it was when its rows were stored: its writer had kept it open.
-pub(super) fn is_written_since(path: &std::path::Path, stored: Option<&Stamp>) -> bool {
+pub(super) fn is_written_since(path: &Path, stored: Option<&Stamp>) -> bool {
     stored.is_some_and(|stored| durable::stamp(path).is_ok_and(|now| now.is_some_and(|now| now != *stored)))
 }
 
@@ -308,36 +324,48 @@ fn again(ending: &Ending) {
         "the file was written after it had been read; it is read again as a new delivery");
 }
 
-async fn receive_again(
-    connection: &mut sqlx::SqliteConnection,
-    ending: &Ending,
-    path: &std::path::Path,
-    now: &Stamp,
-) -> Result<(), sqlx::Error> {
-    let (id, row) = (DeliveryId::new(ending.at, ulid::Ulid::new().random()), &ending.row);
-    sqlx::query(
+/// A receipt that comes back under a new id, because its file was written on.
+struct Again {
+    id: DeliveryId,
+    row: Row,
+    path: Vec<u8>,
+    at: Timestamp,
+    now: Stamp,
+}
+
+impl Again {
+    fn of(ending: &Ending, path: &Path, now: Stamp) -> Self {
+        let id = DeliveryId::new(ending.at, ulid::Ulid::new().random());
+        let path = path.as_os_str().as_bytes().to_vec();
+        Self { id, row: ending.row.clone(), path, at: ending.at, now }
+    }
+}
+
+fn receive_again(db: &mut Prepared<'_>, again: &Again) -> Result<(), SqlError> {
+    let Again { id, row, path, at, now } = again;
+    db.run(
         "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format, time_zone,
              reading, bytes, body_kind, body_path, device, inode, mtime_ns, original_path)
          VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(id.to_string())
-    .bind(&row.origin)
-    .bind(&row.source)
-    .bind(&row.account)
-    .bind(&row.peer)
-    .bind(&row.name)
-    .bind(spool::moment(ending.at))
-    .bind(&row.pinned_format)
-    .bind(&row.time_zone)
-    .bind(&row.reading)
-    .bind(now.bytes.cast_signed())
-    .bind(&row.body_kind)
-    .bind(path.as_os_str().as_bytes())
-    .bind(now.device.cast_signed())
-    .bind(now.inode.cast_signed())
-    .bind(now.mtime_ns)
-    .bind(&row.original_path)
-    .execute(connection)
-    .await?;
+        &[
+            Value::Text(&id.to_string()),
+            Value::Text(&row.origin),
+            Value::Text(&row.source),
+            Value::text_given(row.account.as_deref()),
+            Value::text_given(row.peer.as_deref()),
+            Value::Text(&row.name),
+            Value::Text(&spool::moment(*at)),
+            Value::text_given(row.pinned_format.as_deref()),
+            Value::text_given(row.time_zone.as_deref()),
+            Value::Blob(&row.reading),
+            Value::unsigned(now.bytes),
+            Value::Text(&row.body_kind),
+            Value::Blob(path),
+            Value::Int(now.device.cast_signed()),
+            Value::Int(now.inode.cast_signed()),
+            Value::Int(now.mtime_ns),
+            Value::blob_given(row.original_path.as_deref()),
+        ],
+    )?;
     Ok(())
 }

@@ -6,8 +6,9 @@
 use super::spool::moment;
 use super::{Intake, IntakeError};
 use crate::record::delivery::{DeliveryId, Spooled};
+use crate::sqlite::Prepared;
+use crate::sqlite::raw::{SqlError, Value};
 use jiff::Timestamp;
-use sqlx::SqliteConnection;
 
 /// Where a delivery came from and how it is read: what must be equal beside the bytes.
 #[derive(Debug, Clone, Copy)]
@@ -36,10 +37,8 @@ impl Intake {
         spooled: &Spooled,
         content_hash: &[u8; 32],
     ) -> Result<Option<DeliveryId>, IntakeError> {
-        let found: Option<String> = self.block_on(async {
-            let mut connection = self.0.pool.acquire().await?;
-            earlier(&mut connection, key_of(spooled), content_hash, false).await
-        })?;
+        let (owned, content_hash) = (Owned::of(spooled), *content_hash);
+        let found = self.read(move |db| earlier(db, owned.key(), &content_hash, false))?;
         // An id that cannot be read only costs reading the document.
         Ok(found.and_then(|id| id.parse().ok()))
     }
@@ -47,23 +46,21 @@ impl Intake {
     /// Whether a document of this size, or of unknown size, may have been seen from where this delivery came, so that
     /// hashing it before it is read can tell something.
     pub fn may_be_seen(&self, spooled: &Spooled, bytes: Option<u64>) -> Result<bool, IntakeError> {
-        self.block_on(async {
-            let mut connection = self.0.pool.acquire().await?;
-            match bytes {
-                Some(bytes) => size_known(&mut connection, bytes).await,
-                None => anything_known(&mut connection, key_of(spooled)).await,
-            }
-        })
+        if let Some(bytes) = bytes {
+            return self.read(move |db| size_known(db, bytes));
+        }
+        let owned = Owned::of(spooled);
+        self.read(move |db| anything_known(db, owned.key()))
     }
 
     /// Forgets that these deliveries ended well: they are read again, perhaps otherwise.
     pub fn forget_seen(&self, deliveries: &[DeliveryId]) -> Result<(), IntakeError> {
-        let ids: Vec<String> = deliveries.iter().map(|id| format!("\"{id}\"")).collect();
-        self.block_on(async {
-            sqlx::query("DELETE FROM seen WHERE delivery_id IN (SELECT value FROM json_each(?))")
-                .bind(format!("[{}]", ids.join(",")))
-                .execute(&self.0.pool)
-                .await
+        let ids = super::spool::list(deliveries.iter().map(DeliveryId::to_string));
+        self.write(move |db| {
+            db.run(
+                "DELETE FROM seen WHERE delivery_id IN (SELECT value FROM json_each(?))",
+                &[Value::Text(&ids)],
+            )
         })?;
         Ok(())
     }
@@ -74,95 +71,117 @@ impl Intake {
         &self,
         ended: impl Iterator<Item = (&'s Spooled, &'s [([u8; 32], u64)])>,
     ) -> Result<(), IntakeError> {
-        self.block_on(async {
-            let mut transaction = self.0.pool.begin_with("BEGIN IMMEDIATE").await?;
-            for (spooled, documents) in ended {
+        let ended: Vec<_> = ended
+            .map(|(spooled, documents)| {
                 let document = |&(hash, bytes): &_| Ended { hash, bytes, whole: false };
                 let body = spooled.content_hash.map(|hash| Ended { hash, bytes: spooled.bytes, whole: true });
-                for ended in documents.iter().map(document).chain(body) {
-                    note(&mut transaction, key_of(spooled), ended, spooled.id, Timestamp::now()).await?;
+                let all: Vec<_> = documents.iter().map(document).chain(body).collect();
+                (Owned::of(spooled), spooled.id, all)
+            })
+            .collect();
+        self.write(move |db| {
+            for (owned, id, all) in &ended {
+                for ended in all {
+                    note(db, owned.key(), ended, *id, Timestamp::now())?;
                 }
             }
-            transaction.commit().await
+            Ok(())
         })
     }
 }
 
-fn key_of(spooled: &Spooled) -> Key<'_> {
-    Key {
-        origin: &spooled.origin,
-        source: &spooled.source,
-        account: spooled.account.as_deref(),
-        pinned_format: spooled.pinned_format.as_deref(),
-        reading: &spooled.reading,
+/// A key on its way to the thread of the database.
+struct Owned {
+    origin: String,
+    source: String,
+    account: Option<String>,
+    pinned_format: Option<String>,
+    reading: [u8; 16],
+}
+
+impl Owned {
+    fn of(spooled: &Spooled) -> Self {
+        Self {
+            origin: spooled.origin.clone(),
+            source: spooled.source.clone(),
+            account: spooled.account.clone(),
+            pinned_format: spooled.pinned_format.clone(),
+            reading: spooled.reading,
+        }
+    }
+
+    fn key(&self) -> Key<'_> {
+        Key {
+            origin: &self.origin,
+            source: &self.source,
+            account: self.account.as_deref(),
+            pinned_format: self.pinned_format.as_deref(),
+            reading: &self.reading,
+        }
     }
 }
 
 /// The earlier delivery of these bytes, if it ended without a rejection under the same reading.
-pub(super) async fn earlier(
-    connection: &mut SqliteConnection,
+pub(super) fn earlier(
+    db: &mut Prepared<'_>,
     key: Key<'_>,
     content_hash: &[u8; 32],
     whole: bool,
-) -> Result<Option<String>, sqlx::Error> {
-    sqlx::query_scalar(
+) -> Result<Option<String>, SqlError> {
+    db.one(
         "SELECT delivery_id FROM seen WHERE origin = ? AND source = ? AND account = ? AND pinned_format = ?
          AND content_hash = ? AND reading = ? AND whole >= ?",
+        &[
+            Value::Text(key.origin),
+            Value::Text(key.source),
+            Value::Text(key.account.unwrap_or_default()),
+            Value::Text(key.pinned_format.unwrap_or_default()),
+            Value::Blob(content_hash),
+            Value::Blob(key.reading),
+            Value::Int(i64::from(whole)),
+        ],
+        |row| row.string(0),
     )
-    .bind(key.origin)
-    .bind(key.source)
-    .bind(key.account.unwrap_or_default())
-    .bind(key.pinned_format.unwrap_or_default())
-    .bind(content_hash.as_slice())
-    .bind(key.reading)
-    .bind(whole)
-    .fetch_optional(connection)
-    .await
 }
 
 /// Whether any body of this size was seen, so that hashing a file can tell something.
-pub(super) async fn size_known(connection: &mut SqliteConnection, bytes: u64) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM seen WHERE bytes = ?)")
-        .bind(bytes.cast_signed())
-        .fetch_one(connection)
-        .await
+pub(super) fn size_known(db: &mut Prepared<'_>, bytes: u64) -> Result<bool, SqlError> {
+    let found = db.one("SELECT 1 FROM seen WHERE bytes = ? LIMIT 1", &[Value::unsigned(bytes)], |_| ())?;
+    Ok(found.is_some())
 }
 
 /// Whether anything was seen from there.
-async fn anything_known(connection: &mut SqliteConnection, key: Key<'_>) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM seen WHERE origin = ? AND source = ?)")
-        .bind(key.origin)
-        .bind(key.source)
-        .fetch_one(connection)
-        .await
+fn anything_known(db: &mut Prepared<'_>, key: Key<'_>) -> Result<bool, SqlError> {
+    let sql = "SELECT 1 FROM seen WHERE origin = ? AND source = ? LIMIT 1";
+    Ok(db.one(sql, &[Value::Text(key.origin), Value::Text(key.source)], |_| ())?.is_some())
 }
 
 /// Notes that these bytes ended well.
-pub(super) async fn note(
-    connection: &mut SqliteConnection,
+pub(super) fn note(
+    db: &mut Prepared<'_>,
     key: Key<'_>,
-    ended: Ended,
+    ended: &Ended,
     id: DeliveryId,
     at: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) -> Result<(), SqlError> {
+    db.run(
         "INSERT INTO seen (origin, source, account, pinned_format, content_hash, bytes, reading, delivery_id, seen_at,
              whole)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT DO UPDATE SET reading = excluded.reading, delivery_id = excluded.delivery_id,
              seen_at = excluded.seen_at, whole = excluded.whole",
-    )
-    .bind(key.origin)
-    .bind(key.source)
-    .bind(key.account.unwrap_or_default())
-    .bind(key.pinned_format.unwrap_or_default())
-    .bind(ended.hash.as_slice())
-    .bind(ended.bytes.cast_signed())
-    .bind(key.reading)
-    .bind(id.to_string())
-    .bind(moment(at))
-    .bind(ended.whole)
-    .execute(connection)
-    .await?;
+        &[
+            Value::Text(key.origin),
+            Value::Text(key.source),
+            Value::Text(key.account.unwrap_or_default()),
+            Value::Text(key.pinned_format.unwrap_or_default()),
+            Value::Blob(&ended.hash),
+            Value::unsigned(ended.bytes),
+            Value::Blob(key.reading),
+            Value::Text(&id.to_string()),
+            Value::Text(&moment(at)),
+            Value::Int(i64::from(ended.whole)),
+        ],
+    )?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::spool::{moment, parse_moment};
 use super::{Intake, IntakeError};
+use crate::sqlite::raw::Value;
 use crate::telemetry;
 use jiff::Timestamp;
 
@@ -84,7 +85,7 @@ impl SourceState {
     }
 }
 
-/// A row of the table.
+/// A row of the table: source, health, message, since, updated, heard, silent since.
 type Row = (String, String, String, String, String, Option<String>, Option<String>);
 
 impl Intake {
@@ -96,28 +97,29 @@ impl Intake {
         message: &str,
     ) -> Result<(), IntakeError> {
         let now = moment(Timestamp::now());
-        let before: Option<(String,)> = self.block_on(async {
-            let before = sqlx::query_as("SELECT health FROM source_state WHERE source = ?1")
-                .bind(source)
-                .fetch_optional(&self.0.pool)
-                .await?;
-            sqlx::query(
+        let (named, said) = (source.to_owned(), message.to_owned());
+        let same = |(was, words): &(String, String)| was == health.word() && words == message;
+        let asked = named.clone();
+        let before = self.read(move |db| {
+            let sql = "SELECT health, message FROM source_state WHERE source = ?";
+            db.one(sql, &[Value::Text(&asked)], |row| (row.string(0), row.string(1)))
+        })?;
+        if before.as_ref().is_some_and(same) {
+            return Ok(());
+        }
+        // A health that is lost in a power cut is written again at the next start.
+        self.write_unflushed(move |db| {
+            db.run(
                 "INSERT INTO source_state (source, health, message, since, updated_at, heard_at)
                  VALUES (?1, ?2, ?3, ?4, ?4, ?4)
                  ON CONFLICT (source) DO UPDATE SET
                      since = CASE WHEN health = excluded.health THEN since ELSE excluded.since END,
                      health = excluded.health, message = excluded.message, updated_at = excluded.updated_at
                  WHERE health <> excluded.health OR message <> excluded.message",
+                &[Value::Text(&named), Value::Text(health.word()), Value::Text(&said), Value::Text(&now)],
             )
-            .bind(source)
-            .bind(health.word())
-            .bind(message)
-            .bind(&now)
-            .execute(&self.0.pool)
-            .await?;
-            Ok(before)
         })?;
-        if before.is_none_or(|(before,)| before != health.word()) {
+        if before.is_none_or(|(before, _)| before != health.word()) {
             say(source, health, message);
         }
         Ok(())
@@ -130,16 +132,14 @@ impl Intake {
         since: Option<Timestamp>,
         message: &str,
     ) -> Result<(), IntakeError> {
-        let changed = self.block_on(async {
-            sqlx::query(
+        let (named, silent) = (source.to_owned(), since.map(moment));
+        let changed = self.write(move |db| {
+            db.run(
                 "UPDATE source_state SET silent_since = ?2 WHERE source = ?1 AND (silent_since IS NULL) <> (?2 IS NULL)",
+                &[Value::Text(&named), Value::text_given(silent.as_deref())],
             )
-            .bind(source)
-            .bind(since.map(moment))
-            .execute(&self.0.pool)
-            .await
         })?;
-        if changed.rows_affected() > 0 {
+        if changed > 0 {
             let health = if since.is_some() { SourceHealth::Late } else { SourceHealth::Ok };
             say(source, health, message);
         }
@@ -148,13 +148,17 @@ impl Intake {
 
     /// The health of every source that ever ran, by name.
     pub fn source_states(&self) -> Result<Vec<SourceState>, IntakeError> {
-        let rows: Vec<Row> = self.block_on(async {
-            sqlx::query_as(
+        let rows: Vec<Row> = self.read(|db| {
+            db.all(
                 "SELECT source, health, message, since, updated_at, heard_at, silent_since FROM source_state
                  ORDER BY source",
+                &[],
+                |row| {
+                    let [source, health, message, since, updated] =
+                        [0, 1, 2, 3, 4].map(|column| row.string(column));
+                    (source, health, message, since, updated, row.text_given(5), row.text_given(6))
+                },
             )
-            .fetch_all(&self.0.pool)
-            .await
         })?;
         rows.into_iter()
             .map(|(source, health, message, since, updated_at, heard_at, silent_since)| {

@@ -4,8 +4,9 @@ use super::durable::{self, Stamp};
 use super::error::shown;
 use super::{Intake, IntakeError, seen};
 use crate::record::delivery::{DeliveryId, Growth, Spooled, SpooledBody};
+use crate::sqlite::Prepared;
+use crate::sqlite::raw::{self, SqlError, Value};
 use jiff::{Timestamp, tz::TimeZone};
-use sqlx::SqliteConnection;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -122,7 +123,7 @@ pub(super) struct Rest {
 }
 
 /// A row of `receipt`.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub(super) struct Row {
     pub id: String,
     pub origin: String,
@@ -148,7 +149,42 @@ pub(super) struct Row {
     pub original_path: Option<Vec<u8>>,
 }
 
+/// The columns of [`Row::of`].
+macro_rules! columns {
+    () => {
+        "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes,
+             content_hash, repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues
+         FROM receipt LEFT JOIN growing USING (id) "
+    };
+}
+
 impl Row {
+    fn of(row: &raw::Row<'_>) -> Self {
+        Self {
+            id: row.string(0),
+            origin: row.string(1),
+            source: row.string(2),
+            account: row.text_given(3),
+            peer: row.text_given(4),
+            name: row.string(5),
+            received_at: row.string(6),
+            pinned_format: row.text_given(7),
+            time_zone: row.text_given(8),
+            reading: row.blob(9).to_vec(),
+            bytes: row.int(10),
+            content_hash: row.blob_given(11),
+            repeat_of: row.text_given(12),
+            body_kind: row.string(13),
+            body_path: row.blob_given(14),
+            device: row.int_given(15),
+            inode: row.int_given(16),
+            mtime_ns: row.int_given(17),
+            original_path: row.blob_given(18),
+            ended: row.int_given(19).map(|ended| ended != 0),
+            continues: row.text_given(20),
+        }
+    }
+
     /// What `seen` is keyed by.
     pub fn key(&self) -> seen::Key<'_> {
         seen::Key {
@@ -204,32 +240,6 @@ pub(super) fn parse_moment(text: &str) -> Option<Timestamp> {
     civil.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
 }
 
-pub(super) async fn row(connection: &mut SqliteConnection, id: &str) -> Result<Option<Row>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes, content_hash,
-             repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues
-         FROM receipt LEFT JOIN growing USING (id) WHERE id = ?",
-    )
-    .bind(id)
-    .fetch_optional(connection)
-    .await
-}
-
-/// Runs statements that may be lost in a power cut (never the durability of others): the next durable commit flushes
-/// them too, and losing them costs reading once more.
-macro_rules! unflushed {
-    ($connection:expr, $work:expr) => {{
-        // Not from the statement cache: SQLite obeys this pragma when it is prepared, not when it runs.
-        let relaxed = sqlx::query("PRAGMA synchronous = NORMAL").persistent(false);
-        relaxed.execute(&mut *$connection).await?;
-        let result = $work.await;
-        let strict = sqlx::query("PRAGMA synchronous = FULL").persistent(false);
-        strict.execute(&mut *$connection).await?;
-        result
-    }};
-}
-pub(super) use unflushed;
-
 impl Intake {
     /// Takes up the delivery that waits longest.
     pub fn claim_next(&self) -> Result<Option<Claimed>, IntakeError> {
@@ -245,10 +255,7 @@ impl Intake {
             resting.iter().filter(|(_, rest)| rest.until > now).map(|(id, _)| id.clone()).collect()
         };
         let resting = list(resting.into_iter());
-        let found = self.block_on(async {
-            let mut connection = self.0.pool.acquire().await?;
-            unflushed!(connection, take_oldest(&mut connection, &resting, share, most))
-        });
+        let found = self.write_unflushed(move |db| take_oldest(db, &resting, share, most));
         if found.as_ref().map_or(true, |found| !found.is_empty()) {
             // There may be more.
             self.announce_work();
@@ -296,15 +303,12 @@ impl Intake {
 
     /// Puts a delivery back after a failure, behind the others.
     pub fn release(&self, id: DeliveryId) -> Result<(), IntakeError> {
-        self.block_on(async {
-            let mut connection = self.0.pool.acquire().await?;
-            let statement = sqlx::query(
+        self.write_unflushed(move |db| {
+            db.run(
                 "UPDATE receipt SET state = 'waiting', rowid = (SELECT max(rowid) + 1 FROM receipt)
                  WHERE id = ? AND state = 'reading'",
+                &[Value::Text(&id.to_string())],
             )
-            .bind(id.to_string());
-            unflushed!(connection, statement.execute(&mut *connection))?;
-            Ok(())
         })?;
         self.announce_work();
         Ok(())
@@ -313,22 +317,17 @@ impl Intake {
     /// Lets a delivery that grows rest until more comes; its bytes are dealt with and brought so many new rows. It
     /// waits again at once if more came, or if it ended, meanwhile.
     pub fn rest_growing(&self, spooled: &Spooled, rows: u64) -> Result<(), IntakeError> {
-        self.block_on(async {
-            let mut connection = self.0.pool.acquire().await?;
-            let statement = sqlx::query(
+        let (id, bytes, source) = (spooled.id, spooled.bytes, spooled.source.clone());
+        self.write_unflushed(move |db| {
+            db.run(
                 "UPDATE receipt SET state = iif(bytes > ? OR EXISTS (SELECT 1 FROM growing
                                                                      WHERE growing.id = receipt.id AND ended = 1),
                                                 'waiting', 'unfinished')
                   WHERE id = ? AND state = 'reading'",
-            )
-            .bind(spooled.bytes.cast_signed())
-            .bind(spooled.id.to_string());
-            unflushed!(connection, statement.execute(&mut *connection))?;
+                &[Value::unsigned(bytes), Value::Text(&id.to_string())],
+            )?;
             if rows > 0 {
-                let heard = sqlx::query("UPDATE source_state SET heard_at = ? WHERE source = ?")
-                    .bind(moment(Timestamp::now()))
-                    .bind(&spooled.source);
-                unflushed!(connection, heard.execute(&mut *connection))?;
+                heard(db, &source, Timestamp::now())?;
             }
             Ok(())
         })?;
@@ -376,26 +375,26 @@ impl Intake {
     /// again from its first row, also after a crash.
     pub fn record_look(&self, id: DeliveryId, look: &Look) -> Result<(), IntakeError> {
         let Some(now) = look.now.filter(|_| !look.recorded) else { return Ok(()) };
-        self.block_on(async {
-            sqlx::query(
+        self.write(move |db| {
+            db.run(
                 "UPDATE receipt SET bytes = ?, device = ?, inode = ?, mtime_ns = ?, content_hash = NULL WHERE id = ?",
-            )
-            .bind(now.bytes.cast_signed())
-            .bind(now.device.cast_signed())
-            .bind(now.inode.cast_signed())
-            .bind(now.mtime_ns)
-            .bind(id.to_string())
-            .execute(&self.0.pool)
-            .await?;
+                &[
+                    Value::unsigned(now.bytes),
+                    Value::Int(now.device.cast_signed()),
+                    Value::Int(now.inode.cast_signed()),
+                    Value::Int(now.mtime_ns),
+                    Value::Text(&id.to_string()),
+                ],
+            )?;
             Ok(())
         })
     }
 
     /// What is not yet retired, summed up for each source that has some.
     pub fn waiting(&self) -> Result<Vec<Backlog>, IntakeError> {
-        let rows: Vec<(String, i64, i64, String)> = self.block_on(async {
+        let rows = self.read(|db| {
             let sum = "SELECT source, count(*), sum(bytes), min(received_at) FROM receipt GROUP BY source";
-            sqlx::query_as(sum).fetch_all(&self.0.pool).await
+            db.all(sum, &[], |row| (row.string(0), row.int(1), row.int(2), row.string(3)))
         })?;
         rows.into_iter()
             .map(|(source, deliveries, bytes, oldest)| {
@@ -412,10 +411,11 @@ impl Intake {
 
     /// Everything that is not yet retired, oldest first.
     pub fn backlog(&self) -> Result<Vec<Waiting>, IntakeError> {
-        let rows: Vec<(String, String, String, i64, String, String)> = self.block_on(async {
-            sqlx::query_as("SELECT id, source, name, bytes, state, received_at FROM receipt ORDER BY rowid")
-                .fetch_all(&self.0.pool)
-                .await
+        let rows = self.read(|db| {
+            let all = "SELECT id, source, name, bytes, state, received_at FROM receipt ORDER BY rowid";
+            db.all(all, &[], |row| {
+                (row.string(0), row.string(1), row.string(2), row.int(3), row.string(4), row.string(5))
+            })
         })?;
         rows.into_iter()
             .map(|(id, source, name, bytes, state, received_at)| {
@@ -436,16 +436,15 @@ impl Intake {
     /// that is neither was orphaned, and its source hands it in again.
     pub fn owns(&self, path: &std::path::Path) -> Result<bool, IntakeError> {
         use std::os::unix::ffi::OsStrExt as _;
-        let bytes = path.as_os_str().as_bytes();
-        self.block_on(async {
-            sqlx::query_scalar(
-                "SELECT EXISTS (SELECT 1 FROM receipt WHERE body_path = ?1)
-                     OR EXISTS (SELECT 1 FROM leftover WHERE path = ?1)",
+        let bytes = path.as_os_str().as_bytes().to_vec();
+        let found = self.read(move |db| {
+            db.one(
+                "SELECT 1 FROM receipt WHERE body_path = ?1 UNION ALL SELECT 1 FROM leftover WHERE path = ?1",
+                &[Value::Blob(&bytes)],
+                |_| (),
             )
-            .bind(bytes)
-            .fetch_one(&self.0.pool)
-            .await
-        })
+        })?;
+        Ok(found.is_some())
     }
 
     pub(super) fn receipt(&self, id: DeliveryId) -> Result<Row, IntakeError> {
@@ -458,28 +457,29 @@ impl Intake {
         ids: impl Iterator<Item = DeliveryId>,
     ) -> Result<HashMap<String, Row>, IntakeError> {
         let ids = list(ids.map(|id| id.to_string()));
-        let rows: Vec<Row> = self.block_on(async {
-            let mut connection = self.0.pool.acquire().await?;
-            rows(&mut connection, &ids).await
-        })?;
+        let rows = self.read(move |db| rows(db, &ids))?;
         Ok(rows.into_iter().map(|row| (row.id.clone(), row)).collect())
     }
 
     pub(super) fn find_receipt(&self, id: DeliveryId) -> Result<Option<Row>, IntakeError> {
-        self.block_on(async {
-            let mut connection = self.0.pool.acquire().await?;
-            row(&mut connection, &id.to_string()).await
+        self.read(move |db| {
+            db.one(concat!(columns!(), "WHERE id = ?"), &[Value::Text(&id.to_string())], Row::of)
         })
     }
 
     pub(super) fn inline_body(&self, id: DeliveryId) -> Result<Option<Vec<u8>>, IntakeError> {
-        self.block_on(async {
-            sqlx::query_scalar("SELECT bytes FROM body WHERE id = ?")
-                .bind(id.to_string())
-                .fetch_optional(&self.0.pool)
-                .await
+        self.read(move |db| {
+            let sql = "SELECT bytes FROM body WHERE id = ?";
+            db.one(sql, &[Value::Text(&id.to_string())], |row| row.blob(0).to_vec())
         })
     }
+}
+
+/// Notes that rows came from a source.
+pub(super) fn heard(db: &mut Prepared<'_>, source: &str, at: Timestamp) -> Result<(), SqlError> {
+    let sql = "UPDATE source_state SET heard_at = ? WHERE source = ?";
+    db.run(sql, &[Value::Text(&moment(at)), Value::Text(source)])?;
+    Ok(())
 }
 
 /// What the claimed file of a body is now.
@@ -494,47 +494,45 @@ pub(super) fn list(ids: impl Iterator<Item = String>) -> String {
     format!("[{}]", ids.map(|id| format!("\"{id}\"")).collect::<Vec<_>>().join(","))
 }
 
-async fn rows(connection: &mut SqliteConnection, ids: &str) -> Result<Vec<Row>, sqlx::Error> {
-    sqlx::query_as(
-        "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes, content_hash,
-             repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues
-         FROM receipt LEFT JOIN growing USING (id) WHERE id IN (SELECT value FROM json_each(?)) ORDER BY receipt.rowid",
-    )
-    .bind(ids)
-    .fetch_all(connection)
-    .await
+fn rows(db: &mut Prepared<'_>, ids: &str) -> Result<Vec<Row>, SqlError> {
+    let sql = concat!(columns!(), "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY receipt.rowid");
+    db.all(sql, &[Value::Text(ids)], Row::of)
 }
 
-async fn take_oldest(
-    connection: &mut SqliteConnection,
+/// A receipt that was taken up, and its body where that is inline.
+type Taken = (Row, Option<Vec<u8>>);
+
+fn take_oldest(
+    db: &mut Prepared<'_>,
     resting: &str,
     share: Share,
     most: u32,
-) -> Result<Vec<(Row, Option<Vec<u8>>)>, sqlx::Error> {
-    let ids: Vec<String> = sqlx::query_scalar(
+) -> Result<Vec<Taken>, SqlError> {
+    let ids = db.all(
         "UPDATE receipt SET state = 'reading'
          WHERE rowid IN (SELECT rowid FROM receipt WHERE state = 'waiting' AND bytes BETWEEN ? AND ?
                             AND id NOT IN (SELECT value FROM json_each(?))
                             AND NOT EXISTS (SELECT 1 FROM growing JOIN receipt earlier ON earlier.id = continues
                                              WHERE growing.id = receipt.id)
                           ORDER BY rowid LIMIT ?) RETURNING id",
-    )
-    .bind(share.least().cast_signed())
-    .bind(share.most().cast_signed())
-    .bind(resting)
-    .bind(most)
-    .fetch_all(&mut *connection)
-    .await?;
+        &[
+            Value::unsigned(share.least()),
+            Value::unsigned(share.most()),
+            Value::Text(resting),
+            Value::Int(i64::from(most)),
+        ],
+        |row| row.string(0),
+    )?;
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let ids = list(ids.into_iter());
-    let rows = rows(&mut *connection, &ids).await?;
-    let bodies: Vec<(String, Vec<u8>)> =
-        sqlx::query_as("SELECT id, bytes FROM body WHERE id IN (SELECT value FROM json_each(?))")
-            .bind(&ids)
-            .fetch_all(connection)
-            .await?;
+    let rows = rows(db, &ids)?;
+    let bodies = db.all(
+        "SELECT id, bytes FROM body WHERE id IN (SELECT value FROM json_each(?))",
+        &[Value::Text(&ids)],
+        |row| (row.string(0), row.blob(1).to_vec()),
+    )?;
     let mut bodies: HashMap<String, Vec<u8>> = bodies.into_iter().collect();
     Ok(rows
         .into_iter()
@@ -548,24 +546,6 @@ async fn take_oldest(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_may_be_lost_is_written_without_a_flush() -> Result<(), Box<dyn std::error::Error>> {
-        let dir = tempfile::tempdir()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let intake = Intake::open(dir.path(), super::super::Config::default(), runtime.handle().clone())?;
-        // More than once: a cached pragma would do nothing the second time.
-        for _ in 0..3 {
-            let (inside, outside): (i64, i64) = intake.block_on(async {
-                let mut connection = intake.0.pool.acquire().await?;
-                let level = || sqlx::query_scalar("PRAGMA synchronous").persistent(false);
-                let inside = unflushed!(connection, level().fetch_one(&mut *connection))?;
-                Ok((inside, level().fetch_one(&mut *connection).await?))
-            })?;
-            assert_eq!((inside, outside), (1, 2), "NORMAL, then FULL");
-        }
-        Ok(())
-    }
 
     #[test]
     fn moments_read_back() -> Result<(), jiff::Error> {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::record::delivery::{Body, Delivery, SpooledBody};
 use crate::record::outcome::Actor;
+use crate::sqlite::raw::Value;
 use jiff::Timestamp;
 use std::error::Error;
 use std::io::{Read, Write};
@@ -388,17 +389,13 @@ fn a_leftover_that_cannot_be_removed_does_not_stop_the_start() -> Tested {
     std::fs::write(&free, "x")?;
     for path in [&stuck, &free] {
         use std::os::unix::ffi::OsStrExt as _;
-        let path = path.as_os_str().as_bytes();
-        intake.block_on(async {
-            sqlx::query("INSERT INTO leftover (path) VALUES (?)").bind(path).execute(&intake.0.pool).await
-        })?;
+        let path = path.as_os_str().as_bytes().to_vec();
+        intake.write(move |db| db.run("INSERT INTO leftover (path) VALUES (?)", &[Value::Blob(&path)]))?;
     }
     intake.recover()?;
     assert!(!free.exists());
-    let left: i64 = intake.block_on(async {
-        sqlx::query_scalar("SELECT count(*) FROM leftover").fetch_one(&intake.0.pool).await
-    })?;
-    assert_eq!(left, 1, "the next start tries again");
+    let left = intake.read(|db| db.one("SELECT count(*) FROM leftover", &[], |row| row.int(0)))?;
+    assert_eq!(left, Some(1), "the next start tries again");
     Ok(())
 }
 
@@ -503,13 +500,12 @@ fn each_change_of_health_is_one_line_for_the_journal() -> Tested {
 fn a_spool_of_a_newer_version_is_refused() -> Tested {
     let bench = Bench::new()?;
     let intake = bench.open()?;
-    intake.block_on(async {
-        sqlx::query(
+    intake.write(|db| {
+        db.run(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
              VALUES (9999, 'later', 1, x'00', 0)",
+            &[],
         )
-        .execute(&intake.0.pool)
-        .await
     })?;
     drop(intake);
     assert!(matches!(bench.open(), Err(IntakeError::Layout { .. })));
@@ -543,13 +539,12 @@ fn many_threads_share_one_door() -> Tested {
 fn a_call_that_cannot_be_written_fails_alone() -> Tested {
     let bench = Bench::new()?;
     let intake = bench.open()?;
-    intake.block_on(async {
-        sqlx::query(
+    intake.write(|db| {
+        db.run(
             "CREATE TRIGGER picky BEFORE INSERT ON receipt WHEN NEW.name = 'bad'
              BEGIN SELECT RAISE(ABORT, 'bad'); END",
+            &[],
         )
-        .execute(&intake.0.pool)
-        .await
     })?;
     let threads: Vec<_> = (0..6)
         .map(|thread| {
@@ -567,6 +562,126 @@ fn a_call_that_cannot_be_written_fails_alone() -> Tested {
         assert_eq!(thread.join().map_err(|_| "a sender panicked")?, 20);
     }
     assert_eq!(intake.backlog()?.len(), 80);
+    Ok(())
+}
+
+/// Holds up the writer until it is let go: whoever calls meanwhile gathers.
+fn held(intake: &Intake) -> (std::sync::mpsc::Sender<()>, std::thread::JoinHandle<Result<(), IntakeError>>) {
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let (reached, running) = std::sync::mpsc::channel();
+    let holder = intake.clone();
+    let thread = std::thread::spawn(move || {
+        let mut once = Some(gone);
+        holder.write(move |_| {
+            // Written again because of another's fault, it holds up nobody.
+            if let Some(gone) = once.take() {
+                let _ = reached.send(());
+                let _ = gone.recv();
+            }
+            Ok(())
+        })
+    });
+    running.recv().expect("the writer runs");
+    (go, thread)
+}
+
+#[test]
+fn callers_that_come_while_one_is_written_share_its_flush() -> Tested {
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    let before = intake.flushes();
+    let (go, holder) = held(&intake);
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let callers: Vec<_> = (0..64)
+        .map(|n| {
+            let (intake, asked) = (intake.clone(), asked.clone());
+            std::thread::spawn(move || {
+                let body = bytes(&format!("body {n}"));
+                asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                accept_one(&intake, body)
+            })
+        })
+        .collect();
+    // All are on their way; the writer takes whoever comes before it commits, and who comes later shares the next.
+    while asked.load(std::sync::atomic::Ordering::SeqCst) < 64 {
+        std::thread::yield_now();
+    }
+    go.send(())?;
+    holder.join().map_err(|_| "the holder panicked")??;
+    for caller in callers {
+        caller.join().map_err(|_| "a caller panicked")??;
+    }
+    assert_eq!(intake.backlog()?.len(), 64);
+    let flushes = intake.flushes() - before;
+    assert!(flushes <= 32, "{flushes} flushes for 65 writes");
+    Ok(())
+}
+
+#[test]
+fn one_that_fails_is_written_by_nobody_and_fails_nobody_else() -> Tested {
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    intake.write(|db| {
+        db.run(
+            "CREATE TRIGGER picky BEFORE INSERT ON body WHEN NEW.bytes = CAST('bad' AS BLOB)
+             BEGIN SELECT RAISE(ABORT, 'bad'); END",
+            &[],
+        )
+    })?;
+    let (go, holder) = held(&intake);
+    let callers: Vec<_> = (0..12)
+        .map(|n| {
+            let intake = intake.clone();
+            let text = if n % 4 == 1 { "bad".to_owned() } else { format!("good {n}") };
+            std::thread::spawn(move || accept_one(&intake, bytes(&text)).is_ok() == (text != "bad"))
+        })
+        .collect();
+    go.send(())?;
+    holder.join().map_err(|_| "the holder panicked")??;
+    for caller in callers {
+        assert!(caller.join().map_err(|_| "a caller panicked")?);
+    }
+    let receipts = intake.read(|db| {
+        db.one("SELECT count(*), (SELECT count(*) FROM body) FROM receipt", &[], |row| {
+            (row.int(0), row.int(1))
+        })
+    })?;
+    assert_eq!(receipts, Some((9, 9)), "of what failed nothing stays, not even its receipt");
+    Ok(())
+}
+
+#[test]
+fn what_may_be_lost_is_written_without_a_flush_and_the_next_receipt_flushes() -> Tested {
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    let level = |db: &mut Prepared<'_>| {
+        let statement = db.connection().prepare("PRAGMA synchronous");
+        let mut level = 0;
+        statement?.each(&[], |row| {
+            level = row.int(0);
+            Ok::<_, SqlError>(std::ops::ControlFlow::Continue(()))
+        })?;
+        Ok(level)
+    };
+    for _ in 0..3 {
+        let before = intake.flushes();
+        assert_eq!(intake.write_unflushed(level)?, 1, "NORMAL");
+        assert_eq!(intake.flushes(), before);
+        assert_eq!(intake.write(level)?, 2, "FULL");
+        assert_eq!(intake.flushes(), before + 1);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_closed_spool_answers_instead_of_waiting() -> Tested {
+    let bench = Bench::new()?;
+    let intake = bench.open()?;
+    accept_one(&intake, bytes("before"))?;
+    intake.close();
+    assert!(matches!(accept_one(&intake, bytes("after")), Err(IntakeError::Database { .. })));
+    assert!(matches!(intake.backlog(), Err(IntakeError::Database { .. })));
+    assert_eq!(bench.open()?.backlog()?.len(), 1);
     Ok(())
 }
 
@@ -671,18 +786,12 @@ fn a_call_that_failed_half_way_is_settled_by_the_next_one() -> Tested {
     let bench = Bench::new()?;
     let intake = bench.open()?;
     // The last transaction fails, after the rename: the receipt's completion violates a trigger.
-    intake.block_on(async {
-        sqlx::query(
-            "CREATE TRIGGER shut BEFORE UPDATE ON receipt WHEN NEW.state = 'waiting' AND OLD.state = 'claiming'
-             BEGIN SELECT RAISE(ABORT, 'shut'); END",
-        )
-        .execute(&intake.0.pool)
-        .await
-    })?;
+    intake.write(|db| db.run("CREATE TRIGGER shut BEFORE UPDATE ON receipt WHEN NEW.state = 'waiting' AND OLD.state = 'claiming'
+             BEGIN SELECT RAISE(ABORT, 'shut'); END", &[]))?;
     let claim = bench.claim("a.csv", b"aaa")?;
     let large = bytes(&"l".repeat(100_000));
     assert!(intake.accept(vec![claim, large], None).is_err());
-    intake.block_on(async { sqlx::query("DROP TRIGGER shut").execute(&intake.0.pool).await })?;
+    intake.write(|db| db.run("DROP TRIGGER shut", &[]))?;
     accept_one(&intake, bytes("next"))?;
     assert_eq!(body_of(&next(&intake)?)?, b"aaa");
     assert_eq!(body_of(&next(&intake)?)?, b"next");

@@ -1,7 +1,8 @@
 //! Counters for people who wait. They promise nothing: the counts that add up are in the store.
 
 use super::Ended;
-use crate::record::delivery::Spooled;
+use super::awaited::Awaited;
+use crate::record::delivery::{DeliveryId, Spooled};
 use crate::record::outcome::SourceTally;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,15 +14,25 @@ pub struct Progress {
     bytes: AtomicU64,
     rows: AtomicU64,
     sources: Mutex<BTreeMap<String, SourceTally>>,
+    awaited: Awaited,
 }
 
 impl Progress {
-    pub(super) fn add_bytes(&self, bytes: u64) {
+    pub(super) fn add_bytes(&self, id: DeliveryId, bytes: u64) {
+        crate::pulse::beat();
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.awaited.add_bytes(id, bytes);
     }
 
-    pub(super) fn add_rows(&self, rows: u64) {
-        self.rows.fetch_add(rows, Ordering::Relaxed);
+    pub(super) fn add_row(&self, id: DeliveryId) {
+        crate::pulse::beat();
+        self.rows.fetch_add(1, Ordering::Relaxed);
+        self.awaited.add_row(id);
+    }
+
+    /// Deliveries whose end somebody waits for.
+    pub const fn awaited(&self) -> &Awaited {
+        &self.awaited
     }
 
     pub(super) fn add_delivery(&self, spooled: &Spooled, ended: &Ended) {

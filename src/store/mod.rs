@@ -300,6 +300,7 @@ impl<T> Pending<T> {
             Err(TryRecvError::Disconnected) => Err(StoreError::WriterGone),
             Err(TryRecvError::Empty) => {
                 (self.hurry)();
+                let _waiting = crate::pulse::waiting();
                 self.answer.recv().unwrap_or(Err(StoreError::WriterGone))
             }
         }
@@ -319,14 +320,14 @@ pub enum StoreError {
     #[error("the document was taken over by another run; this chunk was dropped and nothing of it stored")]
     FenceLost,
     /// Busy, disk full, I/O error: it will be tried again.
-    #[error(
-        "the database {path} cannot be written now: {cause}; free disk space or check the disk, storing resumes by itself"
-    )]
+    #[error("the database {path} cannot be written now: {cause}; {mend}")]
     Transient {
         /// The database file.
         path: String,
         /// SQLite's words.
         cause: String,
+        /// What helps.
+        mend: &'static str,
     },
     /// The database is damaged, of another version, or refuses a statement for good.
     #[error(

@@ -3,12 +3,14 @@
 
 use super::columns::Stamp;
 use super::group::{Relink, Remembered};
-use super::raw::{Binding, Connection, Row, SqlError, Statement, Value};
+use super::raw::{Binding, Connection, Row, SqlError, Value};
 use super::stated::{self, KnownLayout, Places};
 use crate::dedup::Key;
 use crate::record::card::Card;
+use crate::record::disk;
 use crate::record::document::{Layout, RowKind};
 use crate::record::port::Derive;
+use crate::sqlite::Prepared;
 use crate::store::StoreError;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -40,7 +42,11 @@ impl Fault {
     pub fn for_caller(&self, path: &str) -> StoreError {
         let path = path.to_owned();
         match self {
-            Self::Sql(error) if error.transient() => StoreError::Transient { path, cause: error.to_string() },
+            Self::Sql(error) if error.transient() => StoreError::Transient {
+                path,
+                cause: error.to_string(),
+                mend: disk::mend_database(error.code.unsigned_abs()),
+            },
             Self::Sql(error) => StoreError::Broken { path, cause: error.to_string() },
             Self::Store(error) => error.clone(),
             Self::Damaged(cause) => StoreError::Broken { path, cause: cause.clone() },
@@ -50,8 +56,7 @@ impl Fault {
 
 /// The database.
 pub struct Database<'c> {
-    connection: Connection<'c>,
-    prepared: HashMap<(usize, usize), Statement<'c>>,
+    prepared: Prepared<'c>,
     derive: Arc<dyn Derive>,
     last: i64,
     /// Never goes back, not even when a transaction does: a chunk meant for a document that was rolled back must not
@@ -75,8 +80,7 @@ impl<'c> Database<'c> {
     /// Reads where the sequences stand.
     pub fn new(connection: Connection<'c>, derive: Arc<dyn Derive>) -> Result<Self, Fault> {
         let mut database = Self {
-            connection,
-            prepared: HashMap::new(),
+            prepared: Prepared::new(connection),
             derive,
             last: 0,
             last_document: 0,
@@ -111,7 +115,7 @@ impl<'c> Database<'c> {
 
     /// The connection.
     pub const fn connection(&self) -> &Connection<'c> {
-        &self.connection
+        self.prepared.connection()
     }
 
     /// Begins a transaction; its rows share one `stored_at`.
@@ -143,7 +147,7 @@ impl<'c> Database<'c> {
 
     /// Rolls back the step, or the whole transaction.
     pub fn roll_back(&mut self, savepoint: bool) -> Result<(), Fault> {
-        if !self.connection.autocommit() {
+        if !self.connection().autocommit() {
             if savepoint {
                 self.run("ROLLBACK TO step", &[])?;
                 self.run("RELEASE step", &[])?;
@@ -196,12 +200,12 @@ impl<'c> Database<'c> {
 
     /// Runs a statement that is made anew each time.
     pub fn run_once(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64, SqlError> {
-        self.connection.prepare(sql)?.run(values)
+        self.prepared.run_once(sql, values)
     }
 
     /// Hands each row of such a statement to `row`.
     pub fn each_once(&mut self, sql: &str, mut row: impl FnMut(&Row<'_>)) -> Result<(), Fault> {
-        self.connection.prepare(sql)?.each(&[], |found| {
+        self.connection().prepare(sql)?.each(&[], |found| {
             row(found);
             Ok(ControlFlow::Continue(()))
         })
@@ -254,7 +258,7 @@ impl<'c> Database<'c> {
 
     /// Runs a statement; gives the number of rows changed.
     pub fn run(&mut self, sql: &'static str, values: &[Value<'_>]) -> Result<u64, SqlError> {
-        self.statement(sql)?.run(values)
+        self.prepared.run(sql, values)
     }
 
     /// Hands each row to `row` until it breaks.
@@ -264,7 +268,7 @@ impl<'c> Database<'c> {
         values: &[Value<'_>],
         row: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, Fault>,
     ) -> Result<(), Fault> {
-        self.statement(sql)?.each(values, row)
+        self.prepared.each(sql, values, row)
     }
 
     /// All rows.
@@ -272,14 +276,9 @@ impl<'c> Database<'c> {
         &mut self,
         sql: &'static str,
         values: &[Value<'_>],
-        mut read: impl FnMut(&Row<'_>) -> T,
+        read: impl FnMut(&Row<'_>) -> T,
     ) -> Result<Vec<T>, Fault> {
-        let mut rows = Vec::new();
-        self.each(sql, values, |row| {
-            rows.push(read(row));
-            Ok(ControlFlow::Continue(()))
-        })?;
-        Ok(rows)
+        Ok(self.prepared.all(sql, values, read)?)
     }
 
     /// The first row.
@@ -289,21 +288,7 @@ impl<'c> Database<'c> {
         values: &[Value<'_>],
         read: impl Fn(&Row<'_>) -> T,
     ) -> Result<Option<T>, Fault> {
-        let mut first = None;
-        self.each(sql, values, |row| {
-            first = Some(read(row));
-            Ok(ControlFlow::Break(()))
-        })?;
-        Ok(first)
-    }
-
-    /// Statements are found by the address of their text: hashing the text would cost as much as a seek.
-    fn statement(&mut self, sql: &'static str) -> Result<&mut Statement<'c>, SqlError> {
-        use std::collections::hash_map::Entry;
-        match self.prepared.entry((sql.as_ptr().addr(), sql.len())) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => Ok(entry.insert(self.connection.prepare(sql)?)),
-        }
+        Ok(self.prepared.one(sql, values, read)?)
     }
 
     /// How to derive a stored version.
@@ -362,7 +347,7 @@ impl<'c> Database<'c> {
         sql: &'static str,
         bind: impl FnOnce(&mut Binding<'_, 'v, '_>) -> Result<(), SqlError>,
     ) -> Result<u64, SqlError> {
-        self.statement(sql)?.run_bound(bind)
+        self.prepared.statement(sql)?.run_bound(bind)
     }
 
     /// Forgets whether any summary holds a place.

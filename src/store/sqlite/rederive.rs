@@ -3,6 +3,7 @@
 use super::database::{Database, Fault};
 use super::group::{self, Step};
 use super::insert::{Changes, Reading};
+use super::pace::Pace;
 use super::raw::Value;
 use crate::dedup::Key;
 
@@ -16,6 +17,7 @@ pub fn rederive(db: &mut Database<'_>, origin: &str, time_zone: &str) -> Result<
     let tenant = "SELECT tenant FROM origin WHERE name = ?1";
     let tenant = db.one(tenant, &[Value::Text(origin)], |row| row.text(0).to_owned())?;
     let tenant = tenant.filter(|tenant| !tenant.is_empty());
+    let mut pace = Pace::new("deriving calls again");
     let mut changed = 0;
     let mut after = Key { day: i32::MIN, identity: [0; 16] };
     loop {
@@ -33,6 +35,7 @@ pub fn rederive(db: &mut Database<'_>, origin: &str, time_zone: &str) -> Result<
             let done = group::regroup(db, &reading, key, &Step::Derive)?;
             changed += done.changed + done.added;
             balance(db, document, done)?;
+            pace.step();
         }
     }
 }

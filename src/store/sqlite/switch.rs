@@ -9,6 +9,7 @@ use super::columns;
 use super::database::{Database, Fault};
 use super::group::{self, Step};
 use super::insert::Reading;
+use super::pace::Pace;
 use super::raw::{self, Value};
 use super::{calls, rederive, summaries};
 use crate::dedup::Key;
@@ -74,6 +75,7 @@ fn withdraw(db: &mut Database<'_>, deliveries: &[DeliveryId]) -> Result<(), Faul
           GROUP BY origin, key_day, identity ORDER BY origin, min(place)",
         &[],
     )?;
+    let mut pace = Pace::new("withdrawing what is read again");
     let origins = "SELECT DISTINCT origin FROM switch_group";
     for origin in db.all(origins, &[], |row| row.text(0).to_owned())? {
         let tenant = "SELECT tenant FROM origin WHERE name = ?1";
@@ -85,7 +87,7 @@ fn withdraw(db: &mut Database<'_>, deliveries: &[DeliveryId]) -> Result<(), Faul
             tenant: tenant.filter(|tenant| !tenant.is_empty()),
             source: String::new(),
         };
-        withdraw_groups(db, &mut reading, &deliveries)?;
+        withdraw_groups(db, &mut reading, &deliveries, &mut pace)?;
         summaries::forget_withdrawn(db, &reading)?;
     }
     db.run_once("DROP TABLE temp.switch_group", &[])?;
@@ -97,6 +99,7 @@ fn withdraw_groups(
     db: &mut Database<'_>,
     reading: &mut Reading,
     deliveries: &HashSet<String>,
+    pace: &mut Pace,
 ) -> Result<(), Fault> {
     let mut after = 0;
     loop {
@@ -117,6 +120,7 @@ fn withdraw_groups(
             reading.document = document;
             let done = group::regroup(db, reading, key, &Step::Withdraw(deliveries))?;
             rederive::balance(db, document, done)?;
+            pace.step();
         }
         let relink = db.gathered();
         calls::rebuild(db, &reading.origin, relink.names, &relink.links)?;

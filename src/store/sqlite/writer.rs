@@ -11,6 +11,7 @@ use super::growing;
 use super::insert::Outcome;
 use super::ready::Ready;
 use crate::crash_point;
+use crate::pulse;
 use crate::store::{Chunk, ChunkRow, Committed, StoreError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
@@ -114,6 +115,7 @@ impl<'c> Writer<'c> {
     /// Works until the queue is closed; gives the checkpointer back, to be ended before the connection.
     pub fn run(mut self, queue: &Receiver<Command>) -> Checkpointer {
         while let Some(command) = self.take(queue) {
+            pulse::beat();
             match command {
                 Command::Work(work) => self.perform(work),
                 Command::Hurry if self.switch => {}
@@ -149,7 +151,10 @@ impl<'c> Writer<'c> {
                 None => OPTIMIZE_EVERY,
             };
             if patience > Duration::ZERO {
-                match queue.recv_timeout(patience) {
+                let waiting = pulse::waiting();
+                let next = queue.recv_timeout(patience);
+                drop(waiting);
+                match next {
                     Ok(command) => return Some(command),
                     Err(RecvTimeoutError::Disconnected) => return None,
                     Err(RecvTimeoutError::Timeout) => {}
@@ -174,7 +179,11 @@ impl<'c> Writer<'c> {
             return;
         }
         if self.begun.is_none() {
-            if let Err(fault) = self.db.begin() {
+            // Somebody else may hold the file.
+            let waiting = pulse::waiting();
+            let begun = self.db.begin();
+            drop(waiting);
+            if let Err(fault) = begun {
                 let error = fault.for_caller(&self.path);
                 self.abort(&error);
                 (work.refuse)(Err(error));

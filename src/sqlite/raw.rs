@@ -13,6 +13,15 @@ use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+/// Steps of SQLite's machine after which a statement has shown that it still comes on: a fraction of a second.
+const STEPS: c_int = 1_000_000;
+
+/// Called by SQLite inside long statements; 0 lets them go on.
+extern "C" fn progress(_: *mut std::ffi::c_void) -> c_int {
+    crate::pulse::beat();
+    0
+}
+
 /// SQLite refused something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (SQLite code {code})")]
@@ -74,6 +83,16 @@ impl<'v> Value<'v> {
     pub fn int_or_null(number: Option<i64>) -> Self {
         number.map_or(Self::Null, Self::Int)
     }
+
+    /// Text or NULL; empty text is text.
+    pub fn text_given(text: Option<&'v str>) -> Self {
+        text.map_or(Self::Null, Self::Text)
+    }
+
+    /// Bytes or NULL.
+    pub fn blob_given(bytes: Option<&'v [u8]>) -> Self {
+        bytes.map_or(Self::Null, Self::Blob)
+    }
 }
 
 /// The locked connection. Cheap to clone within its thread.
@@ -90,6 +109,10 @@ impl<'c> Connection<'c> {
     /// Takes over a locked connection.
     pub fn new(mut lock: LockedSqliteHandle<'c>) -> Self {
         let db = lock.as_raw_handle();
+        // SAFETY: the connection is open and ours; the function needs no argument and is never gone.
+        unsafe {
+            ffi::sqlite3_progress_handler(db.as_ptr(), STEPS, Some(progress), std::ptr::null_mut());
+        }
         Self(Rc::new(Handle { db, _lock: lock }))
     }
 
@@ -364,6 +387,26 @@ impl Row<'_> {
             ffi::SQLITE_BLOB => Value::Blob(self.blob(column)),
             _ => Value::Null,
         }
+    }
+
+    /// Text of one's own.
+    pub fn string(&self, column: i32) -> String {
+        self.text(column).to_owned()
+    }
+
+    /// Text; `None` when NULL or no text.
+    pub fn text_given(&self, column: i32) -> Option<String> {
+        (self.kind(column) == ffi::SQLITE_TEXT).then(|| self.string(column))
+    }
+
+    /// Bytes; `None` when NULL or no blob.
+    pub fn blob_given(&self, column: i32) -> Option<Vec<u8>> {
+        (self.kind(column) == ffi::SQLITE_BLOB).then(|| self.blob(column).to_vec())
+    }
+
+    /// An integer; `None` when NULL or no integer.
+    pub fn int_given(&self, column: i32) -> Option<i64> {
+        (self.kind(column) == ffi::SQLITE_INTEGER).then(|| self.int(column))
     }
 
     /// A 16-byte blob; zeros when it is none.
