@@ -39,8 +39,7 @@ pub(super) enum Split {
 
 /// Whether two bits are set.
 const fn is_two(bits: u64) -> bool {
-    let others = bits & bits.wrapping_sub(1);
-    others != 0 && others & (others - 1) == 0
+    (bits & bits.wrapping_sub(1)).is_power_of_two()
 }
 
 /// How a field is enclosed; `None` where its quotes do something else. `two`: it has two quotes.
@@ -91,7 +90,7 @@ impl Splitter {
             return None;
         }
         // Where a field begins, whether one goes on in quotes from block to block, and whether it had quotes before.
-        let (mut start, mut open, mut quoted) = (0, 0, false);
+        let (mut start, mut open, mut earlier) = (0, 0, false);
         for (block, base) in bytes.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
             let mut marks = Marks::of(block, separator, self.quote.unwrap_or(separator));
             if self.quote.is_none() {
@@ -111,8 +110,8 @@ impl Splitter {
                 let quotes = marks.quotes & (bit - 1);
                 marks.quotes ^= quotes;
                 let field = &bytes[start..stop];
-                let span = if quoted || quotes != 0 {
-                    let quotes = enclosed(field, self.quote?, !quoted && is_two(quotes))?;
+                let span = if earlier || quotes != 0 {
+                    let quotes = enclosed(field, self.quote?, !earlier && is_two(quotes))?;
                     Span { start: start + 1, end: stop - 1, stop, quotes }
                 } else {
                     Span { start, end: stop, stop, quotes: Quotes::None }
@@ -121,9 +120,9 @@ impl Splitter {
                 if bytes[stop] != separator {
                     return Some(stop);
                 }
-                (start, quoted) = (stop + 1, false);
+                (start, earlier) = (stop + 1, false);
             }
-            quoted |= marks.quotes != 0;
+            earlier |= marks.quotes != 0;
             open = if inside >> (BLOCK - 1) == 0 { 0 } else { u64::MAX };
         }
         None
