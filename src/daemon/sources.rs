@@ -3,7 +3,7 @@
 use super::{DaemonError, spawn_watched};
 use crate::config::{Config, FolderConfig, SourceConfig, SourceKind};
 use crate::formats::Formats;
-use crate::intake::Intake;
+use crate::intake::{self, Intake};
 use crate::pulse;
 use crate::sources::folder::append::{self, Follower};
 use crate::sources::folder::{self, Folder};
@@ -117,5 +117,7 @@ fn watched(
 /// For the very first start. A folder that goes missing later is the source's to report, and a disk that is not mounted
 /// shows as a folder whose parent is missing too.
 pub(super) fn make(settings: &folder::Config) {
-    let _ = std::fs::create_dir(&settings.path);
+    if settings.path.parent().is_some_and(std::path::Path::is_dir) {
+        let _ = intake::make_folder(&settings.path, 0o755);
+    }
 }

@@ -13,7 +13,7 @@ use crate::record::delivery::DeliveryId;
 use crate::record::port::Derive;
 use crate::store::sqlite::Sqlite;
 use crate::store::{Commit as _, OriginStart};
-use crate::unpack;
+use crate::{intake, unpack};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -62,11 +62,7 @@ pub fn runtime() -> Result<Runtime, DaemonError> {
 
 /// Takes the locks and builds everything but the sources.
 pub fn build(config: &Config, formats: &Formats, runtime: Arc<Runtime>) -> Result<Works, DaemonError> {
-    std::fs::create_dir_all(&config.state_dir).map_err(|cause| DaemonError::System {
-        what: format!("cannot create the state directory {}", config.state_dir.display()),
-        cause,
-        mend: "create it, or set state_dir to a folder that cdrd may write",
-    })?;
+    intake::make_folder(&config.state_dir, 0o750)?;
     let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
     let intake = Intake::open(&config.state_dir, crate::intake::Config::default(), runtime.handle().clone())?;
     let recovered = intake.recover()?;

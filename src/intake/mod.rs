@@ -106,11 +106,25 @@ impl std::fmt::Debug for Intake {
     }
 }
 
+/// Makes a folder, and those above it, so that what is put into it cannot lose its way in a power cut.
+pub fn make_folder(path: &Path, mode: u32) -> Result<(), IntakeError> {
+    durable::make_folder(path, mode)
+}
+
 impl Intake {
     /// Opens the spool of this state directory, creating and migrating it as needed.
     pub fn open(state_dir: &Path, config: Config, handle: Handle) -> Result<Self, IntakeError> {
         for folder in [state_dir.to_owned(), state_dir.join("spool"), state_dir.join("originals")] {
             durable::make_folder(&folder, 0o750)?;
+        }
+        // A process that died may have made a folder and not come to flushing its name.
+        for folder in [durable::folder_of(state_dir), state_dir.join("originals")] {
+            match durable::sync_folder(&folder) {
+                // The folder above may be closed to the daemon: then somebody else made what is in it.
+                Err(IntakeError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::PermissionDenied => {}
+                other => other?,
+            }
         }
         let path = state_dir.join("spool.db");
         refuse_lost_spool(&path, &state_dir.join("spool"))?;

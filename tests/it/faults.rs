@@ -1,8 +1,8 @@
 //! System calls of the running daemon are made to fail at every place where it writes: nothing is lost, nothing is
 //! counted twice, the log names the path and the mend, and when the fault is over everything goes on by itself.
 
-mod load;
-mod shim;
+pub mod load;
+pub mod shim;
 mod sites;
 
 use crate::site::{Daemon, Site, files_below};

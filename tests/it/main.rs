@@ -19,6 +19,7 @@ mod mapping;
 mod mend;
 mod not_cdrs;
 mod operator;
+mod powercuts;
 mod readings;
 mod repeats;
 mod service;
