@@ -27,6 +27,7 @@ pub use bookmarks::Bookmark;
 pub use error::IntakeError;
 pub use recovery::Recovered;
 pub use retire::{Original, Retirement};
+pub use room::room_of;
 pub use source_state::{SourceHealth, SourceState};
 pub use spool::{Backlog, Claimed, Look, SMALL, Share, Waiting};
 

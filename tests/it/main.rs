@@ -18,6 +18,7 @@ mod mapping;
 mod mend;
 mod not_cdrs;
 mod operator;
+mod outages;
 mod powercuts;
 mod readings;
 mod repeats;
