@@ -51,7 +51,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let (mut before, mut failed) = (0, None);
     for (path, file, bytes) in files {
         let wish = ImportWish {
-            name: printable(path.canonicalize()?.as_os_str().as_bytes()),
+            name: printable(path.as_os_str().as_bytes()),
             origin: choice.origin.clone(),
             format: choice.format.clone(),
             time_zone: choice.time_zone.as_ref().and_then(TimeZone::iana_name).map(str::to_owned),

@@ -32,13 +32,15 @@ pub enum Table {
     Directions,
     /// One rule under `skip`.
     Skip,
+    /// Where a password or token is.
+    Secret,
 }
 
 impl Table {
     /// How messages call the table, with the dot before a key.
     pub const fn prefix(self) -> &'static str {
         match self {
-            Self::Top => "",
+            Self::Top | Self::Secret => "",
             Self::Store => "store.",
             Self::Http => "http.",
             Self::Keep => "keep.",
@@ -134,6 +136,9 @@ pub(super) const EQUALS: &str = "equals";
 pub(super) const MATCHES: &str = "matches";
 pub(super) const BLANK: &str = "blank";
 pub(super) const BEGINS: &str = "begins";
+pub(super) const CREDENTIAL: &str = "credential";
+pub(super) const FILE: &str = "file";
+pub(super) const ENV: &str = "env";
 
 /// All keys, in the order in which the shipped file explains them.
 pub const KEYS: &[Key] = &[
@@ -210,6 +215,7 @@ pub fn names(table: Table) -> Vec<&'static str> {
         Table::Columns | Table::Constants => Field::ALL.iter().map(|field| field.name()).collect(),
         Table::Join => vec![JOIN],
         Table::Skip => vec![COLUMN, EQUALS, MATCHES, BLANK, BEGINS],
+        Table::Secret => vec![CREDENTIAL, FILE, ENV],
         Table::Store
         | Table::Http
         | Table::Keep

@@ -10,6 +10,7 @@ pub mod keys;
 mod origin;
 mod place;
 mod reading;
+pub mod secret;
 mod source;
 mod stanza;
 

@@ -12,7 +12,7 @@ fn loaded(folder: &Path, text: &str) -> Result<Config, Box<dyn std::error::Error
     let file = folder.join("config.toml");
     std::fs::write(&file, text)?;
     let config = load(&file, &Surroundings { state_directory: None, formats: &["asterisk-cdr-csv"] })?;
-    // Compared is what is meant, not how it is written.
+    // What it means, not how it is written.
     Ok(Config { written: [0; 32], ..config })
 }
 
@@ -24,7 +24,6 @@ fn statements() -> Vec<(Table, &'static str, &'static str, bool)> {
         match line {
             "[store]" => table = Table::Store,
             "[http]" => table = Table::Http,
-            "[keep]" => table = Table::Keep,
             "[[origin]]" => table = Table::Origin,
             "[[source]]" => table = Table::Source,
             "# [[format]]" => table = Table::Format,

@@ -243,3 +243,39 @@ fn waiting_for_a_locked_database_feeds_the_watchdog() {
     assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["8"]);
     site.stop(daemon);
 }
+
+fn check(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = site.cdrd(&[&["check"], arguments].concat());
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn what_our_own_daemon_holds_is_no_fault_and_what_is_away_is_one_if_asked() {
+    let site = Site::new("UTC", "DE");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it has one").to_string();
+    let config = fs::read_to_string(site.path("config.toml")).expect("the site has one");
+    let written = config.replace("listen = \"off\"", &format!("listen = \"{address}\""));
+    fs::write(site.path("config.toml"), &written).expect("writable");
+    let (code, said) = check(&site, &[]);
+    assert!(code == Some(0) && said.contains("config.toml: http.listen: cannot listen on"), "{said}");
+    drop(taken);
+    assert!(check(&site, &[]).1.contains(&format!("http {address} is free")));
+    let (daemon, _ear) = start(&site, &[]);
+    wait("the port", &site, || site.log().contains("health and metrics at"));
+    let (code, said) = check(&site, &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("in use, as it should be") && said.contains("by this configuration"), "{said}");
+    assert!(said.ends_with("config.toml: 0 wrong, 0 warnings\n"), "{said}");
+    fs::write(site.path("config.toml"), written.clone() + "# changed\n").expect("writable");
+    assert!(check(&site, &[]).1.contains("systemctl reload cdrd"));
+
+    // Root may make any folder: what cannot be made by anybody lies below a file.
+    let below = written.replace("path = \"inbox\"", "path = \"config.toml/inbox\"");
+    fs::write(site.path("config.toml"), below).expect("writable");
+    let (code, said) = check(&site, &[]);
+    assert!(code == Some(0) && said.contains("until then this source is stopped"), "{said}");
+    let (code, said) = check(&site, &["--remote"]);
+    assert!(code == Some(2) && said.contains("wrong"), "{said}");
+    site.stop(daemon);
+}

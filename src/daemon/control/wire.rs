@@ -4,6 +4,7 @@
 //! Must bound whatever it reads: anybody of the daemon's group may connect.
 
 use super::PATIENCE;
+use crate::config::Config;
 use crate::daemon::tasks::{Done, Refusal, Task, Told};
 use crate::daemon::works::Storing;
 use rustix::fs::{Mode, OFlags};
@@ -77,6 +78,11 @@ pub struct Here {
 }
 
 impl Here {
+    /// Whether it runs by this configuration as it is written.
+    pub fn runs_by(&self, config: &Config) -> bool {
+        self.written == hex(&config.written)
+    }
+
     pub(super) fn new(storing: &Storing) -> Self {
         Self {
             pid: std::process::id(),
