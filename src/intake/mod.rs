@@ -29,6 +29,7 @@ pub use error::IntakeError;
 pub use outcomes::Told;
 pub use recovery::Recovered;
 pub use retire::{Original, Retirement};
+pub use room::room_of;
 pub use source_state::{SourceHealth, SourceState};
 pub use spool::{Backlog, Claimed, Look, SMALL, Share, Waiting};
 

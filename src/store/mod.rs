@@ -341,6 +341,15 @@ pub enum StoreError {
         /// SQLite's words.
         cause: String,
     },
+    /// The path leads to another file, or to none.
+    #[error(
+        "the database {path} was moved, replaced or unmounted while cdrd runs: nothing is written into the old file any more; \
+         put it back with its -wal (it then goes on by itself), or restart cdrd to go on with what is there now"
+    )]
+    Moved {
+        /// The database file.
+        path: String,
+    },
     /// The writer thread ended.
     #[error("the store's writer has ended; restart cdrd and look for its last message")]
     WriterGone,
@@ -357,7 +366,7 @@ impl StoreError {
     pub const fn actor(&self) -> Actor {
         match self {
             Self::FenceLost | Self::SwitchLost | Self::Transient { .. } => Actor::Transient,
-            Self::Broken { .. } | Self::WriterGone | Self::Origin(_) => Actor::Broken,
+            Self::Broken { .. } | Self::Moved { .. } | Self::WriterGone | Self::Origin(_) => Actor::Broken,
         }
     }
 }

@@ -19,6 +19,7 @@ mod mapping;
 mod mend;
 mod not_cdrs;
 mod operator;
+mod outages;
 mod powercuts;
 mod readings;
 mod repeats;
