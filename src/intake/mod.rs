@@ -12,6 +12,7 @@ mod door;
 mod durable;
 mod error;
 mod growing;
+mod outcomes;
 mod receipts;
 mod recovery;
 mod retire;
@@ -24,9 +25,11 @@ mod tests;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
 pub use bookmarks::Bookmark;
-pub use error::{IntakeError, is_full};
+pub use error::IntakeError;
+pub use outcomes::Told;
 pub use recovery::Recovered;
 pub use retire::{Original, Retirement};
+pub use room::room_of;
 pub use source_state::{SourceHealth, SourceState};
 pub use spool::{Backlog, Claimed, Look, SMALL, Share, Waiting};
 
@@ -35,6 +38,7 @@ use crate::sqlite::Prepared;
 use crate::sqlite::raw::SqlError;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -67,10 +71,14 @@ struct Inner {
     /// Whether something may wait to be claimed.
     work: Mutex<Work>,
     arrived: Condvar,
+    /// Whom to tell that outcomes were written, by source.
+    outcome_bells: Mutex<HashMap<String, Sender<()>>>,
     /// Deliveries whose receipt failed half-way; finished or undone at the next call.
     unsettled: Mutex<Vec<DeliveryId>>,
     /// Deliveries that failed and are left alone for a while, by their id.
     resting: Mutex<HashMap<String, spool::Rest>>,
+    /// Leftovers that could not be unlinked: they are tried again.
+    stuck: Mutex<Vec<retire::Stuck>>,
     /// Leftovers that are unlinked; their rows go with the next retirement, which saves a flush.
     unlinked: Mutex<Vec<Vec<u8>>>,
 }
@@ -99,11 +107,25 @@ impl std::fmt::Debug for Intake {
     }
 }
 
+/// Makes a folder, and those above it, so that what is put into it cannot lose its way in a power cut.
+pub fn make_folder(path: &Path, mode: u32) -> Result<(), IntakeError> {
+    durable::make_folder(path, mode)
+}
+
 impl Intake {
     /// Opens the spool of this state directory, creating and migrating it as needed.
     pub fn open(state_dir: &Path, config: Config, handle: Handle) -> Result<Self, IntakeError> {
         for folder in [state_dir.to_owned(), state_dir.join("spool"), state_dir.join("originals")] {
             durable::make_folder(&folder, 0o750)?;
+        }
+        // A process that died may have made a folder and not come to flushing its name.
+        for folder in [durable::folder_of(state_dir), state_dir.join("originals")] {
+            match durable::sync_folder(&folder) {
+                // The folder above may be closed to the daemon: then somebody else made what is in it.
+                Err(IntakeError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::PermissionDenied => {}
+                other => other?,
+            }
         }
         let path = state_dir.join("spool.db");
         refuse_lost_spool(&path, &state_dir.join("spool"))?;
@@ -115,8 +137,10 @@ impl Intake {
             database,
             work: Mutex::new(Work { small: true, large: true }),
             arrived: Condvar::new(),
+            outcome_bells: Mutex::new(HashMap::new()),
             unsettled: Mutex::new(Vec::new()),
             resting: Mutex::new(HashMap::new()),
+            stuck: Mutex::new(Vec::new()),
             unlinked: Mutex::new(Vec::new()),
         })))
     }

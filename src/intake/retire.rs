@@ -6,9 +6,10 @@ use super::archive::{self, OriginalWriter, SealedOriginal};
 use super::door::MANY_FILES;
 use super::durable::{self, Stamp};
 use super::spool::{self, Row};
-use super::{Intake, IntakeError, seen};
+use super::{Intake, IntakeError, outcomes, seen};
 use crate::crash_point;
 use crate::record::delivery::DeliveryId;
+use crate::record::outcome::Verdict;
 use crate::sqlite::Prepared;
 use crate::sqlite::raw::{SqlError, Value};
 use jiff::Timestamp;
@@ -31,6 +32,8 @@ pub struct Retirement {
     pub rows: u64,
     /// Whether it ended without any rejection, so that the same bytes need not be read again.
     pub clean: bool,
+    /// What came of it, for a source that tells its senders.
+    pub verdict: Verdict,
     /// When.
     pub at: Timestamp,
 }
@@ -54,6 +57,7 @@ struct Ending {
     clean: bool,
     /// Whether its own bytes were read; a repeat was only compared.
     was_read: bool,
+    verdict: Verdict,
     at: Timestamp,
     leaves: Leaves,
 }
@@ -65,6 +69,13 @@ enum Leaves {
     File(PathBuf, Option<Stamp>),
     /// Its writer went on after the last look: what it is now comes in as a delivery of its own.
     Again(PathBuf, Stamp),
+}
+
+/// A stored file that could not be removed.
+pub(super) struct Stuck {
+    path: PathBuf,
+    /// What it was when it was stored.
+    stored: Option<Stamp>,
 }
 
 impl Intake {
@@ -98,6 +109,8 @@ impl Intake {
         }
         self.said(forgotten)?;
         crash_point::reached("retire-forgotten");
+        let told = endings.iter().filter(|ending| ending.row.feedback);
+        self.ring(told.map(|ending| ending.row.source.clone()).collect::<BTreeSet<_>>().into_iter());
         super::locked(&self.0.resting).retain(|id, _| endings.iter().all(|ending| ending.row.id != *id));
         let mut folders = BTreeSet::new();
         let mut done = Vec::new();
@@ -108,14 +121,18 @@ impl Intake {
                     self.take_again(ending, path)?;
                     again(ending);
                 }
-                Leaves::File(path, _) => match durable::unlink(path) {
+                Leaves::File(path, stored) => match durable::unlink(path) {
                     Ok(_) => {
                         folders.insert(durable::folder_of(path));
                         done.push(path.as_os_str().as_bytes().to_vec());
                     }
                     // The delivery has ended; its folder may have become read-only meanwhile.
-                    Err(error) => tracing::warn!(delivery = %ending.id, source = ending.row.source, %error,
-                        "a file that is stored and archived cannot be removed; the next start tries again"),
+                    Err(error) => {
+                        tracing::warn!(cdrd_delivery = %ending.id, cdrd_source = ending.row.source,
+                            "a file that is stored and archived stays for now: {error}");
+                        let stuck = Stuck { path: path.clone(), stored: *stored };
+                        super::locked(&self.0.stuck).push(stuck);
+                    }
                 },
                 Leaves::Again(..) => {
                     again(ending);
@@ -130,6 +147,22 @@ impl Intake {
         }
         crash_point::reached("retire-unlinked");
         Ok(())
+    }
+
+    /// Removes what could not be removed when it was stored. Costs nothing where there is nothing; call it now and then.
+    pub fn remove_stuck(&self) {
+        let stuck = std::mem::take(&mut *super::locked(&self.0.stuck));
+        for one in stuck {
+            // One that was written since is no leftover: recovery gives it back to its source.
+            if is_written_since(&one.path, one.stored.as_ref()) {
+                continue;
+            }
+            let folder = BTreeSet::from([durable::folder_of(&one.path)]);
+            match durable::unlink(&one.path).and_then(|_| durable::sync_folders(&folder)) {
+                Ok(()) => super::locked(&self.0.unlinked).push(one.path.as_os_str().as_bytes().to_vec()),
+                Err(_) => super::locked(&self.0.stuck).push(one),
+            }
+        }
     }
 
     /// A file that was written between the last look and its removal: its receipt is gone, and comes back under a new id.
@@ -199,17 +232,24 @@ impl Intake {
                 .map_err(|error| IntakeError::io("rename", &sealed.part, error))?;
             folders.insert(durable::folder_of(&path));
         }
-        let leaves = match row.path() {
+        let leaves = match row.file() {
             None => Leaves::Nothing,
-            Some(body) if row.is_claimed() => match durable::stamp(&body)? {
-                Some(now) if !row.is_unchanged(&now) => Leaves::Again(body, now),
-                Some(now) => Leaves::File(body, Some(now)),
-                None => Leaves::Nothing,
-            },
-            Some(body) => Leaves::File(body, None),
+            Some(file) if row.body_kind == "spool" => Leaves::File(file, None),
+            Some(file) => {
+                if row.body_kind == "inline" {
+                    // The door did not wait for it: once the receipt is gone nothing else repeats the rename.
+                    folders.insert(durable::folder_of(&file));
+                    folders.extend(row.original_path().as_deref().map(durable::folder_of));
+                }
+                match durable::stamp(&file)? {
+                    Some(now) if !row.is_unchanged(&now) => Leaves::Again(file, now),
+                    Some(now) => Leaves::File(file, Some(now)),
+                    None => Leaves::Nothing,
+                }
+            }
         };
-        let Retirement { documents, rows, clean, at, .. } = retirement;
-        Ok(Some(Ending { id, row, hash, documents, rows, clean, was_read, at, leaves }))
+        let Retirement { documents, rows, clean, verdict, at, .. } = retirement;
+        Ok(Some(Ending { id, row, hash, documents, rows, clean, was_read, verdict, at, leaves }))
     }
 
     /// Writes the original from the body.
@@ -256,6 +296,9 @@ fn forget(db: &mut Prepared<'_>, endings: &[Ending], unlinked: &[Vec<u8>]) -> Re
             for ended in ending.documents.iter().map(document).chain(body) {
                 seen::note(db, row.key(), &ended, ending.id, ending.at)?;
             }
+        }
+        if row.feedback {
+            outcomes::write(db, row, &ending.verdict, ending.at)?;
         }
         if ending.rows > 0 {
             spool::heard(db, &row.source, ending.at)?;
@@ -318,8 +361,8 @@ fn receive_again(db: &mut Prepared<'_>, again: &Again) -> Result<(), SqlError> {
     let Again { id, row, path, at, now } = again;
     db.run(
         "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format, time_zone,
-             reading, bytes, body_kind, body_path, device, inode, mtime_ns, original_path)
-         VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             reading, bytes, body_kind, body_path, device, inode, mtime_ns, original_path, feedback)
+         VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &[
             Value::Text(&id.to_string()),
             Value::Text(&row.origin),
@@ -332,12 +375,13 @@ fn receive_again(db: &mut Prepared<'_>, again: &Again) -> Result<(), SqlError> {
             Value::text_given(row.time_zone.as_deref()),
             Value::Blob(&row.reading),
             Value::unsigned(now.bytes),
-            Value::Text(&row.body_kind),
+            Value::Text("claimed"),
             Value::Blob(path),
             Value::Int(now.device.cast_signed()),
             Value::Int(now.inode.cast_signed()),
             Value::Int(now.mtime_ns),
             Value::blob_given(row.original_path.as_deref()),
+            Value::Int(i64::from(row.feedback)),
         ],
     )?;
     Ok(())
