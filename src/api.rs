@@ -7,6 +7,7 @@ mod health;
 mod metrics;
 
 use crate::intake::{Intake, IntakeError};
+use crate::record::disk::Trouble;
 use crate::record::outcome::SourceTally;
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -26,6 +27,8 @@ pub struct Watched {
     pub sources: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What came of each source's deliveries since the start.
     pub tallies: Box<dyn Fn() -> Vec<SourceTally> + Send + Sync>,
+    /// What ails the disks and the database.
+    pub troubles: Box<dyn Fn() -> Vec<Trouble> + Send + Sync>,
 }
 
 /// Somebody listens.

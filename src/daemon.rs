@@ -2,7 +2,7 @@
 
 mod caller;
 mod control;
-mod disk;
+pub mod disk;
 mod locks;
 mod once;
 mod running;

@@ -284,9 +284,11 @@ impl Pipeline {
             }
             match worked {
                 Ok(worked) if worked.is_empty() => {
+                    self.parts.progress.goes_on(share);
                     self.parts.intake.wait_for_work(share, Duration::from_secs(1));
                 }
                 Ok(worked) => {
+                    self.parts.progress.goes_on(share);
                     alone = alone.saturating_sub(1);
                     // Those that rest are not to blame the next one for.
                     if worked.iter().any(|worked| worked.outcome.is_ok()) {
@@ -297,6 +299,7 @@ impl Pipeline {
                 Err(error) => {
                     alone = TOGETHER;
                     self.parts.progress.awaited().stalled(&error);
+                    self.parts.progress.stands(share, &error);
                     journal::paused(&error, pause);
                     rest(pause, stop);
                     pause = (pause * 2).min(LONGEST_PAUSE);

@@ -104,12 +104,13 @@ impl Running {
         running.listen(config.http);
         let (watched, told) = (current.clone(), stop.clone());
         running.other("the watch for silence", "silence", move || silence::watch(&watched, &told))?;
-        let (kept, told) = (intake.clone(), stop.clone());
+        let (kept, told) = (current.clone(), stop.clone());
         running.other("the watch over the disks", "disks", move || disk::watch(&kept, &told))?;
         let (served, told) = (current, stop.clone());
         running.other("the control socket", "control", move || control.serve(&served, &told))?;
         let told = stop.clone();
-        running.other("the status line", "status", move || systemd::tell_status(&intake, &said, &told))?;
+        let shown = running.current.clone();
+        running.other("the status line", "status", move || systemd::tell_status(&shown, &said, &told))?;
         if let Some(within) = sd_notify::watchdog_enabled() {
             let feeder = spawn("watchdog", move || systemd::feed_watchdog(within, &stop))?;
             running.others.push(("the watchdog's feeder".to_owned(), feeder));
@@ -135,13 +136,14 @@ impl Running {
         let Some(address) = address else { return };
         let storing = current(&self.current);
         let progress = storing.pipeline.progress();
-        let named = self.current.clone();
+        let (named, troubled) = (self.current.clone(), self.current.clone());
         let watched = api::Watched {
             intake: storing.intake.clone(),
             sources: Box::new(move || {
                 current(&named).config.sources.iter().map(|source| source.name.clone()).collect()
             }),
             tallies: Box::new(move || progress.sources()),
+            troubles: Box::new(move || disk::troubles(&current(&troubled))),
         };
         match api::start(address, watched, self.runtime.handle()) {
             Ok(served) => {
@@ -168,8 +170,10 @@ impl Running {
             Ok(read) => read,
             Err(error) => return self.refused(error.to_string()),
         };
-        if config.state_dir != old.config.state_dir || config.store != old.config.store {
-            let text = "state_dir and store.url cannot change while cdrd runs: systemctl restart cdrd";
+        let fixed = |config: &Config| (config.state_dir.clone(), config.store.clone(), config.keep.clone());
+        if fixed(&config) != fixed(&old.config) {
+            let text =
+                "state_dir, store.url and [keep] cannot change while cdrd runs: systemctl restart cdrd";
             return self.refused(text.to_owned());
         }
         if let Err(error) = fits(&config, &formats, self.runtime.handle()) {

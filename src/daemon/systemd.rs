@@ -1,6 +1,8 @@
 //! What systemd is told: ready, reloading, stopping, and a line for `systemctl status`. Outside a unit nobody listens.
 
-use crate::intake::{Intake, SourceHealth};
+use super::control::{Current, current};
+use super::works::Storing;
+use crate::intake::SourceHealth;
 use crate::pulse;
 use sd_notify::NotifyState;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,14 +44,14 @@ pub(super) fn reloading() {
 }
 
 /// Keeps the text of `systemctl status` true: what is red, and what waits.
-pub(super) fn tell_status(intake: &Intake, said: &Said, stop: &AtomicBool) {
+pub(super) fn tell_status(storing: &Current, said: &Said, stop: &AtomicBool) {
     let mut last = String::new();
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         pulse::beat();
         if Instant::now() >= next || said.news.swap(false, Ordering::AcqRel) {
             next = Instant::now() + EVERY;
-            let text = text(intake, said);
+            let text = text(&current(storing), said);
             if text != last {
                 notify(&[NotifyState::Status(&text)]);
                 last = text;
@@ -83,12 +85,14 @@ pub(super) fn feed_watchdog(within: Duration, stop: &AtomicBool) {
     }
 }
 
-fn text(intake: &Intake, said: &Said) -> String {
+fn text(storing: &Storing, said: &Said) -> String {
+    let intake = &storing.intake;
     let mut parts = Vec::new();
     if let Some(refusal) = said.refusal.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
         let first = refusal.lines().next().unwrap_or_default();
         parts.push(format!("the configuration was not read again: {first}"));
     }
+    parts.extend(super::disk::troubles(storing).into_iter().map(|trouble| trouble.message));
     let states = intake.source_states().unwrap_or_default();
     let red =
         states.iter().filter(|state| !matches!(state.seen_whole(), SourceHealth::Ok | SourceHealth::Off));

@@ -64,7 +64,7 @@ pub fn runtime() -> Result<Runtime, DaemonError> {
 pub fn build(config: &Config, formats: &Formats, runtime: Arc<Runtime>) -> Result<Works, DaemonError> {
     intake::make_folder(&config.state_dir, 0o750)?;
     let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
-    let intake = Intake::open(&config.state_dir, crate::intake::Config::default(), runtime.handle().clone())?;
+    let intake = Intake::open(&config.state_dir, config.door(), runtime.handle().clone())?;
     let recovered = intake.recover()?;
     Sqlite::prepare(&config.store.sqlite, runtime.handle())?;
     fits(config, formats, runtime.handle())?;

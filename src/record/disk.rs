@@ -11,6 +11,15 @@ const DENIED: &str = "let the user of cdrd read and write it";
 const FAILS: &str = "its disk fails: look at `dmesg`, it is tried again by itself";
 const LOCKED: &str = "another program holds a lock on it: end it (`fuser -v` with the path names it), it then goes on by itself";
 
+/// Something that a person should know of, as long as it lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// A person must act; else it may pass by itself.
+    pub red: bool,
+    /// What it is, where, and what to do.
+    pub message: String,
+}
+
 /// Whether a disk has no room left.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)

@@ -24,6 +24,7 @@ fn statements() -> Vec<(Table, &'static str, &'static str, bool)> {
         match line {
             "[store]" => table = Table::Store,
             "[http]" => table = Table::Http,
+            "[keep]" => table = Table::Keep,
             "[[origin]]" => table = Table::Origin,
             "[[source]]" => table = Table::Source,
             "# [[format]]" => table = Table::Format,

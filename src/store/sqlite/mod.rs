@@ -16,6 +16,7 @@ mod insert;
 mod legs;
 mod lineage;
 mod pace;
+mod place;
 pub mod query;
 mod ready;
 mod rederive;
@@ -38,6 +39,7 @@ use crate::record::port::Derive;
 use crate::sqlite::raw;
 use checkpoint::Checkpointer;
 use database::{Database, Fault};
+use place::Place;
 use ready::Ready;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection as _};
@@ -346,8 +348,10 @@ fn work<'c>(
     let database = Database::new(raw::Connection::new(lock), derive);
     let writer = database.and_then(|database| {
         let checkpointer =
-            Checkpointer::start(options.clone(), handle.clone()).map_err(|error| no_thread(path, &error))?;
-        Writer::new(database, path.to_owned(), checkpointer)
+            // A database that was moved away must not be made anew beside the open one.
+            Checkpointer::start(options.clone().create_if_missing(false), handle.clone()).map_err(|error| no_thread(path, &error))?;
+        let place = Place::of(options.get_filename());
+        Writer::new(database, path.to_owned(), place, checkpointer)
     });
     writer.map_err(|fault| fault.for_caller(path))
 }

@@ -9,6 +9,7 @@ use super::database::{Database, Fault};
 use super::documents::{self, Tally};
 use super::growing;
 use super::insert::Outcome;
+use super::place::Place;
 use super::ready::Ready;
 use crate::crash_point;
 use crate::pulse;
@@ -78,6 +79,7 @@ pub enum Command {
 pub struct Writer<'c> {
     db: Database<'c>,
     path: String,
+    place: Place,
     checkpointer: Checkpointer,
     waiting: Vec<Answer>,
     begun: Option<Instant>,
@@ -94,12 +96,18 @@ pub struct Writer<'c> {
 
 impl<'c> Writer<'c> {
     /// A writer on an open database.
-    pub fn new(mut db: Database<'c>, path: String, checkpointer: Checkpointer) -> Result<Self, Fault> {
+    pub fn new(
+        mut db: Database<'c>,
+        path: String,
+        place: Place,
+        checkpointer: Checkpointer,
+    ) -> Result<Self, Fault> {
         let statistics = "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'";
         let analyzed = db.one(statistics, &[], |_| ())?.is_some();
         Ok(Self {
             db,
             path,
+            place,
             checkpointer,
             waiting: Vec::new(),
             begun: None,
@@ -181,10 +189,10 @@ impl<'c> Writer<'c> {
         if self.begun.is_none() {
             // Somebody else may hold the file.
             let waiting = pulse::waiting();
-            let begun = self.db.begin();
+            let begun = self.place.check(&self.path);
+            let begun = begun.and_then(|()| self.db.begin().map_err(|fault| fault.for_caller(&self.path)));
             drop(waiting);
-            if let Err(fault) = begun {
-                let error = fault.for_caller(&self.path);
+            if let Err(error) = begun {
                 self.abort(&error);
                 (work.refuse)(Err(error));
                 return;
@@ -248,13 +256,17 @@ impl<'c> Writer<'c> {
             return;
         }
         crash_point::reached("commit-before");
-        match self.db.commit() {
+        let committed = self.place.check(&self.path);
+        let committed =
+            committed.and_then(|()| self.db.commit().map_err(|fault| fault.for_caller(&self.path)));
+        match committed {
             Ok(()) => {
+                self.place.committed();
                 crash_point::reached("commit-after");
                 self.settle(&Ok(()));
                 self.checkpointer.committed();
             }
-            Err(fault) => self.abort(&fault.for_caller(&self.path)),
+            Err(error) => self.abort(&error),
         }
     }
 
