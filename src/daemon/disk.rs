@@ -32,7 +32,7 @@ pub(super) fn watch(storing: &Current, stop: &AtomicBool) {
             storing.intake.remove_stuck();
             say(&mut said, lasting(&storing));
         }
-        std::thread::sleep(Duration::from_millis(100));
+        super::rest(next.saturating_duration_since(Instant::now()));
     }
 }
 
