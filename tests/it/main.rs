@@ -11,6 +11,7 @@ mod crash;
 mod docs;
 mod export;
 mod faults;
+mod feedback;
 mod health;
 mod hostile;
 mod manual;
