@@ -7,6 +7,7 @@ mod health;
 mod metrics;
 
 use crate::intake::{Intake, IntakeError};
+use crate::record::disk::Trouble;
 use crate::record::outcome::SourceTally;
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -23,9 +24,25 @@ pub struct Watched {
     /// The door.
     pub intake: Intake,
     /// The configured sources.
-    pub sources: Vec<String>,
+    pub sources: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What came of each source's deliveries since the start.
     pub tallies: Box<dyn Fn() -> Vec<SourceTally> + Send + Sync>,
+    /// What ails the disks and the database.
+    pub troubles: Box<dyn Fn() -> Vec<Trouble> + Send + Sync>,
+}
+
+/// Somebody listens.
+pub struct Served {
+    /// Where; it tells the port where 0 was asked for.
+    pub address: SocketAddr,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Served {
+    /// Listens no more.
+    pub fn stop(self) {
+        self.task.abort();
+    }
 }
 
 /// Why nobody can ask.
@@ -36,8 +53,8 @@ pub struct ApiError {
     cause: std::io::Error,
 }
 
-/// Listens and answers until the runtime ends. Gives the address, which tells the port where 0 was asked for.
-pub fn start(address: SocketAddr, watched: Watched, runtime: &Handle) -> Result<SocketAddr, ApiError> {
+/// Listens and answers until it is stopped or the runtime ends.
+pub fn start(address: SocketAddr, watched: Watched, runtime: &Handle) -> Result<Served, ApiError> {
     let failed = |cause| ApiError { address, cause };
     let listener = runtime.block_on(TcpListener::bind(address)).map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
@@ -51,12 +68,12 @@ pub fn start(address: SocketAddr, watched: Watched, runtime: &Handle) -> Result<
             }),
         )
         .route("/metrics", get(move || answer(watched, metrics::answer)));
-    runtime.spawn(async move {
+    let task = runtime.spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "nobody can ask for health and metrics any more; collecting goes on");
         }
     });
-    Ok(bound)
+    Ok(Served { address: bound, task })
 }
 
 /// Intake blocks, hence a thread of its own for each question.

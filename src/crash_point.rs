@@ -1,9 +1,11 @@
-//! Places at which a test can kill the process, so that every line of the crash table is tried on the real binary.
+//! Places at which a test can kill the process, so that every line of the crash table is tried on the real binary, or hold
+//! a thread.
 //!
-//! `CDRD_CRASH=NAME` or `NAME:N` kills with SIGKILL when the place is reached for the first or N-th time. Debug builds
-//! only: a release build compiles to nothing.
+//! `CDRD_CRASH=NAME` or `NAME:N` kills with SIGKILL when the place is reached for the first or N-th time. `CDRD_HANG=NAME`
+//! holds the thread there, for ever or until the file named by `CDRD_HANG_UNTIL` exists. Debug builds only: a release
+//! build compiles to nothing.
 
-/// Dies here if the environment says so.
+/// Dies or hangs here if the environment says so.
 #[inline]
 pub fn reached(name: &str) {
     #[cfg(debug_assertions)]
@@ -14,12 +16,18 @@ pub fn reached(name: &str) {
 
 #[cfg(debug_assertions)]
 mod armed {
+    use std::path::PathBuf;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     struct Trap {
         name: String,
         left: AtomicU64,
+    }
+
+    struct Hold {
+        name: String,
+        until: Option<PathBuf>,
     }
 
     fn trap() -> Option<&'static Trap> {
@@ -32,7 +40,21 @@ mod armed {
         .as_ref()
     }
 
+    fn hold() -> Option<&'static Hold> {
+        static HOLD: OnceLock<Option<Hold>> = OnceLock::new();
+        HOLD.get_or_init(|| {
+            let name = std::env::var("CDRD_HANG").ok()?;
+            Some(Hold { name, until: std::env::var_os("CDRD_HANG_UNTIL").map(PathBuf::from) })
+        })
+        .as_ref()
+    }
+
     pub(super) fn reached(name: &str) {
+        if let Some(hold) = hold().filter(|hold| hold.name == name) {
+            while hold.until.as_ref().is_none_or(|until| !until.exists()) {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        }
         let Some(trap) = trap().filter(|trap| trap.name == name) else { return };
         if trap.left.fetch_sub(1, Ordering::SeqCst) == 1 {
             // SIGKILL, not abort: no destructor, no atexit, no flush may help.

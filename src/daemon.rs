@@ -1,39 +1,41 @@
 //! Composition root: takes the locks, builds every part, runs the threads, stops them. Nothing but `cli` may import it.
 
+mod caller;
+mod control;
+pub mod disk;
 mod locks;
 mod once;
+mod running;
 mod signals;
 mod silence;
+mod sources;
 mod stored;
+mod systemd;
+pub mod tasks;
+mod works;
 
+pub use caller::{Here, Worker, who};
 pub use locks::{LockError, Locks};
 pub use once::{Once, run_once};
+pub use running::Again;
+pub use signals::interrupted;
 pub use stored::{
     engine, formats_kept, none_gone, origins, recorded_zone, source_zones, stored_layouts, stored_origins,
     zone_named, zones_corrected,
 };
+pub use works::{Storing, Works, build, runtime};
 
-use crate::config::{Config, FolderConfig, SourceConfig, SourceKind};
+use crate::config::Config;
 use crate::formats::Formats;
-use crate::intake::{Intake, IntakeError, Recovered, Share, SourceHealth};
-use crate::pipeline::{Parts, Pipeline};
-use crate::record::delivery::DeliveryId;
-use crate::record::port::Derive;
-use crate::sources::folder::append::{self, Follower};
-use crate::sources::folder::{self, Folder};
+use crate::intake::IntakeError;
+use crate::store::StoreError;
 use crate::store::query::QueryError;
-use crate::store::sqlite::Sqlite;
-use crate::store::{Commit, OriginStart, StoreError};
-use crate::{api, telemetry, unpack};
-use jiff::Timestamp;
-use std::collections::HashMap;
+use crate::{pulse, telemetry};
+use running::{Reloaded, Running};
+use sd_notify::NotifyState;
+use signals::{Asked, LONGEST_STOP, Signals, end_late};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
-use tokio::runtime::Runtime;
-
-use signals::{LONGEST_STOP, Signals, end_late, join};
 
 /// Why the daemon could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -126,89 +128,12 @@ impl DaemonError {
     }
 }
 
-/// Everything that reads and stores, built and recovered, with the locks held.
-pub struct Works {
-    /// The door.
-    pub intake: Intake,
-    /// The store.
-    pub store: Sqlite,
-    /// The pipeline.
-    pub pipeline: Pipeline,
-    /// What the last process left behind and this one set right.
-    pub recovered: Recovered,
-    /// The zone in which each origin's rows are read, by the origin's name.
-    pub zones: HashMap<String, String>,
-    _locks: Locks,
-    _runtime: Arc<Runtime>,
-}
-
-/// A runtime for what needs one (the database driver, signals).
-pub fn runtime() -> Result<Runtime, DaemonError> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|cause| {
-        DaemonError::System {
-            what: "cannot start the asynchronous runtime".to_owned(),
-            cause,
-            mend: "check the limits on threads and open files",
-        }
-    })
-}
-
-/// Takes the locks and builds everything but the sources.
-pub fn build(config: &Config, formats: &Formats, runtime: Arc<Runtime>) -> Result<Works, DaemonError> {
-    std::fs::create_dir_all(&config.state_dir).map_err(|cause| DaemonError::System {
-        what: format!("cannot create the state directory {}", config.state_dir.display()),
-        cause,
-        mend: "create it, or set state_dir to a folder that cdrd may write",
-    })?;
-    let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
-    let intake = Intake::open(&config.state_dir, crate::intake::Config::default(), runtime.handle().clone())?;
-    let recovered = intake.recover()?;
-    Sqlite::prepare(&config.store.sqlite, runtime.handle())?;
-    let stored = stored_origins(config, runtime.handle())?;
-    none_gone(config, &stored)?;
-    formats_kept(config, formats, &stored_layouts(config, runtime.handle())?)?;
-    for words in zones_corrected(config, &stored) {
-        tracing::warn!("{words}");
-    }
-    let origins = origins(config, &stored)?;
-    let engine = Arc::new(engine(config, origins.clone(), formats));
-    let derive: Arc<dyn Derive> = engine.clone();
-    let store = Sqlite::open(&config.store.sqlite, derive, runtime.handle().clone())?;
-    let mut origin_keys = HashMap::new();
-    let mut zones = HashMap::new();
-    for (wish, origin) in config.origins.iter().zip(&origins) {
-        let zone = origin.time_zone.iana_name().unwrap_or("UTC");
-        let row = store.origin(&OriginStart {
-            name: origin.name.clone(),
-            tenant: origin.tenant.clone(),
-            time_zone: zone.to_owned(),
-            formerly: wish.formerly.clone(),
-        })?;
-        origin_keys.insert(origin.name.clone(), row.key);
-        zones.insert(origin.name.clone(), zone.to_owned());
-    }
-    let claim = DeliveryId::new(Timestamp::now(), u128::from(std::process::id())).to_string();
-    let pipeline = Pipeline::new(Parts {
-        intake: intake.clone(),
-        store: Arc::new(store.clone()),
-        formats: formats.clone(),
-        engine,
-        origin_keys,
-        readings: (config.sources.iter())
-            .map(|source| (source.name.clone(), config.reading(source, &formats.versions())))
-            .collect(),
-        claim,
-        limits: unpack::Limits::default(),
-        scratch: config.state_dir.join("spool"),
-    });
-    Ok(Works { intake, store, pipeline, recovered, zones, _locks: locks, _runtime: runtime })
-}
-
 /// Runs until a stop signal. The transaction under way is finished; the rest waits in the spool for the next start.
-pub fn run(config: &Config, formats: &Formats) -> Result<(), DaemonError> {
+/// `again` reads the configuration again when SIGHUP asks for it.
+pub fn run(config: &Config, formats: &Formats, again: &Again<'_>) -> Result<(), DaemonError> {
     let runtime = Arc::new(runtime()?);
     // First of all: a stop during start-up is a stop like any other.
-    let signals = Signals::listen(&runtime)?;
+    let mut signals = Signals::listen(&runtime)?;
     let works = build(config, formats, runtime.clone())?;
     if works.recovered.cut_off() {
         let waiting = works.recovered.waiting;
@@ -217,49 +142,7 @@ pub fn run(config: &Config, formats: &Formats) -> Result<(), DaemonError> {
             "the last run was cut off; {waiting} deliveries are taken up"
         );
     }
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut threads: Vec<(String, JoinHandle<()>)> = Vec::new();
-    // Held for the life of the threads: a closed channel is a source's sign to go.
-    let mut wakers = Vec::new();
-    for source in &config.sources {
-        let (waker, wake) = std::sync::mpsc::channel();
-        wakers.push(waker);
-        let (stop, intake) = (stop.clone(), works.intake.clone());
-        let name = format!("source {}", source.name);
-        let SourceKind::Folder(kind) = &source.kind;
-        if !kind.append.is_empty() {
-            let follower = Follower::new(followed(config, source, kind, formats), intake);
-            threads.push((name.clone(), spawn(&name, move || follower.run(stop, wake))?));
-            continue;
-        }
-        let folder = folder_of(config, source, formats, &works.intake);
-        threads.push((name.clone(), spawn(&name, move || folder.run(stop, wake))?));
-    }
-    let Works { intake, store, pipeline, _locks, _runtime, .. } = works;
-    if let Some(address) = config.http {
-        let progress = pipeline.progress();
-        let watched = api::Watched {
-            intake: intake.clone(),
-            sources: config.sources.iter().map(|source| source.name.clone()).collect(),
-            tallies: Box::new(move || progress.sources()),
-        };
-        // Collecting needs no port: a taken one is loud, and no reason to refuse what PBXes send.
-        match api::start(address, watched, runtime.handle()) {
-            Ok(bound) => tracing::info!("health and metrics at http://{bound}/api/health and /metrics"),
-            Err(error) => tracing::error!(%error, "collecting without health and metrics"),
-        }
-    }
-    let (listened, silence_stop, expected) = (intake.clone(), stop.clone(), config.clone());
-    threads.push((
-        "the watch for silence".to_owned(),
-        spawn("silence", move || silence::watch(&expected, &listened, &silence_stop))?,
-    ));
-    // What is small does not wait while something large is read.
-    let pipeline = Arc::new(pipeline);
-    for (share, name) in [(Share::Small, "pipeline-small"), (Share::Large, "pipeline-large")] {
-        let (pipeline, stop) = (pipeline.clone(), stop.clone());
-        threads.push((format!("the {name}"), spawn(name, move || pipeline.run(share, &stop))?));
-    }
+    let mut running = Running::start(works, runtime.clone())?;
     tracing::info!(
         message_id = telemetry::STARTED,
         "collecting from {}, configured by {}",
@@ -270,70 +153,47 @@ pub fn run(config: &Config, formats: &Formats) -> Result<(), DaemonError> {
         },
         config.file.display()
     );
-    notify_systemd(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status("collecting")]);
-    let (watched, status_stop) = (intake.clone(), stop.clone());
-    threads
-        .push(("the status line".to_owned(), spawn("status", move || tell_status(&watched, &status_stop))?));
-    let ended = runtime.block_on(signals.stop(&threads));
-    tracing::info!(message_id = telemetry::STOPPING, "stopping; the transaction under way is finished first");
-    notify_systemd(&[sd_notify::NotifyState::Stopping]);
-    stop.store(true, Ordering::Relaxed);
-    for waker in &wakers {
-        let _ = waker.send(());
-    }
-    let code = i32::from(ended.is_some());
-    std::thread::spawn(move || end_late(code));
-    let late = join(threads, LONGEST_STOP);
-    for source in &config.sources {
-        // A source of a stopped daemon is not "ok"; what it last said stays readable in the message.
-        let _ = intake.set_source_state(&source.name, SourceHealth::Off, "cdrd is stopped");
-    }
-    if late.is_empty() {
-        store.close();
-    }
-    match ended {
-        Some(thread) => Err(DaemonError::ThreadEnded(thread)),
-        None => Ok(()),
-    }
-}
-
-fn followed(
-    config: &Config,
-    source: &SourceConfig,
-    folder: &FolderConfig,
-    formats: &Formats,
-) -> append::Config {
-    append::Config {
-        name: source.name.clone(),
-        origin: source.origin.clone(),
-        path: folder.path.clone(),
-        files: folder.append.clone(),
-        settle: folder.settle,
-        rescan: folder.rescan,
-        pinned_format: source.pinned_format.clone(),
-        reading: config.reading(source, &formats.versions()),
-    }
-}
-
-/// The source that this stanza describes.
-fn folder_of(config: &Config, source: &SourceConfig, formats: &Formats, intake: &Intake) -> Folder {
-    let SourceKind::Folder(folder) = &source.kind;
-    // For the very first start. A folder that goes missing later is the source's to report, and a disk that is not
-    // mounted shows as a folder whose parent is missing too.
-    let _ = std::fs::create_dir(&folder.path);
-    let settings = folder::Config {
-        name: source.name.clone(),
-        origin: source.origin.clone(),
-        path: folder.path.clone(),
-        settle: folder.settle,
-        recursive: folder.recursive,
-        marker: folder.marker.clone(),
-        keep: folder.keep,
-        rescan: folder.rescan,
-        pinned_format: source.pinned_format.clone(),
-        reading: config.reading(source, &formats.versions()),
+    systemd::notify(&[NotifyState::Ready, NotifyState::Status("collecting")]);
+    let ended = loop {
+        match runtime.block_on(signals.next(&|| running.ended())) {
+            Asked::Stop => break Ok(()),
+            Asked::Reload => {
+                if let Err(error) = reload(&mut running, again) {
+                    break Err(error);
+                }
+            }
+            Asked::Ended(thread) => break Err(DaemonError::ThreadEnded(thread)),
+        }
     };
-    Folder::new(settings, intake.clone())
+    tracing::info!(message_id = telemetry::STOPPING, "stopping; the transaction under way is finished first");
+    systemd::notify(&[NotifyState::Stopping]);
+    let code = i32::from(ended.is_err());
+    std::thread::spawn(move || end_late(code));
+    running.end(LONGEST_STOP);
+    ended
+}
+
+fn reload(running: &mut Running, again: &Again<'_>) -> Result<(), DaemonError> {
+    systemd::reloading();
+    match running.reload(again) {
+        Reloaded::Done(words) => tracing::info!(message_id = telemetry::RELOADED, "{words}"),
+        Reloaded::Refused(why) => tracing::error!(
+            message_id = telemetry::RELOADED,
+            "the configuration was not read again, the one from before goes on: {why}"
+        ),
+        Reloaded::Broken(error) => return Err(error),
+    }
+    systemd::notify(&[NotifyState::Ready]);
+    Ok(())
+}
+
+/// A thread that the watchdog is fed for, and only while it comes round.
+fn spawn_watched(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {
+    let watched = name.to_owned();
+    spawn(name, move || {
+        let _enrolled = pulse::enrol(&watched);
+        body();
+    })
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {
@@ -342,32 +202,4 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
         cause,
         mend: "raise the limit on threads",
     })
-}
-
-/// Keeps the text of `systemctl status` true: what is red, and what waits.
-fn tell_status(intake: &Intake, stop: &AtomicBool) {
-    let mut said = String::new();
-    while !stop.load(Ordering::Relaxed) {
-        let text = status_text(intake);
-        if text != said {
-            notify_systemd(&[sd_notify::NotifyState::Status(&text)]);
-            said = text;
-        }
-        std::thread::sleep(Duration::from_secs(1));
-    }
-}
-
-fn status_text(intake: &Intake) -> String {
-    let states = intake.source_states().unwrap_or_default();
-    let red: Vec<String> = states
-        .iter()
-        .filter(|state| !matches!(state.seen_whole(), SourceHealth::Ok | SourceHealth::Off))
-        .map(|state| format!("{} is {}: {}", state.source, state.seen_whole().word(), state.message))
-        .collect();
-    if red.is_empty() { "collecting".to_owned() } else { red.join("; ") }
-}
-
-/// Tells systemd, if it listens; outside a unit this does nothing.
-fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
-    let _ = sd_notify::notify(states);
 }

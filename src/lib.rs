@@ -29,3 +29,4 @@ pub mod telemetry;
 pub mod sqlite;
 
 pub mod crash_point;
+pub mod pulse;

@@ -5,6 +5,7 @@
 //!
 //! Must never know a source or a vendor, and must never acknowledge anything: that was done at the door.
 
+mod awaited;
 mod body;
 mod document;
 mod group;
@@ -15,18 +16,23 @@ mod repeats;
 mod replay;
 mod reread;
 mod retry;
+mod turns;
 
+pub use awaited::{Awaited, Expected, News};
 pub use body::ScratchFolder;
 pub use preview::{DocumentPreview, Preview, PreviewRow, Reader, preview};
 pub use progress::Progress;
 pub use replay::Replayed;
 pub use reread::{Rereader, SeeRow, reread};
 pub use retry::Retried;
+pub use turns::{Turn, Turns};
 
 use crate::formats::Formats;
-use crate::intake::{Intake, IntakeError, Share, is_full};
+use crate::intake::{Intake, IntakeError, Share};
 use crate::normalise::Engine;
+use crate::pulse;
 use crate::record::delivery::{DeliveryId, Spooled};
+use crate::record::disk;
 use crate::record::outcome::{Actor, Counts};
 use crate::store::{Commit, DeliveryStart, DeliveryState, DeliverySummary, StoreError};
 use crate::unpack::Limits;
@@ -57,12 +63,15 @@ pub struct Parts {
     pub limits: Limits,
     /// Folder for archives inside archives.
     pub scratch: PathBuf,
+    /// Counters, kept where another pipeline takes over in a running daemon.
+    pub progress: Arc<Progress>,
+    /// Whose turn it is to store.
+    pub turns: Arc<Turns>,
 }
 
 /// Reads what the door has accepted, one delivery after another.
 pub struct Pipeline {
     parts: Parts,
-    progress: Arc<Progress>,
     /// What was last found out about each origin's clock: most documents change nothing, and need no transaction.
     clocks: Mutex<HashMap<String, String>>,
     /// What was said aloud about clocks: sources that disagree with each other must not take turns for ever.
@@ -81,9 +90,7 @@ pub enum PipelineError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The body could not be read.
-    #[error(
-        "the body of delivery {delivery} cannot be read or archived: {cause}; check its disk, it is tried again"
-    )]
+    #[error("the body of delivery {delivery} cannot be read or archived: {cause}; {}", disk::mend(cause))]
     Body {
         /// Delivery.
         delivery: String,
@@ -92,7 +99,8 @@ pub enum PipelineError {
     },
     /// The temporary file could not be used.
     #[error(
-        "cannot use the temporary file that counts equal rows of delivery {delivery}: {cause}; free disk space under the state directory, it is tried again"
+        "cannot use the temporary file that counts equal rows of delivery {delivery}: {cause}; {}",
+        disk::mend(cause)
     )]
     Scratch {
         /// Delivery.
@@ -171,7 +179,7 @@ impl PipelineError {
     fn is_of_one(&self) -> bool {
         match self {
             Self::Intake(error) => error.is_of_one(),
-            Self::Body { cause, .. } => !is_full(cause),
+            Self::Body { cause, .. } => !disk::refuses_all(cause),
             Self::StillWritten { .. }
             | Self::OriginGone { .. }
             | Self::OriginalGone { .. }
@@ -222,18 +230,17 @@ const LONGEST_REST: Duration = Duration::from_mins(10);
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        Self {
-            parts,
-            progress: Arc::new(Progress::default()),
-            clocks: Mutex::default(),
-            told: Mutex::default(),
-            streams: Mutex::default(),
-        }
+        Self { parts, clocks: Mutex::default(), told: Mutex::default(), streams: Mutex::default() }
     }
 
     /// Counters that move while a delivery is read.
     pub fn progress(&self) -> Arc<Progress> {
-        self.progress.clone()
+        self.parts.progress.clone()
+    }
+
+    /// Whose turn it is to store. Whoever reads something again must have a turn alone.
+    pub const fn turns(&self) -> &Arc<Turns> {
+        &self.parts.turns
     }
 
     /// Whether a delivery is read as it was accepted: else nothing that was known of its bytes then counts.
@@ -267,12 +274,21 @@ impl Pipeline {
         // After a failure that concerned a whole group: its deliveries are tried one by one.
         let mut alone = 0_u32;
         while !stop.load(Ordering::Relaxed) {
+            pulse::beat();
             let most = if alone == 0 && share == Share::Small { TOGETHER } else { 1 };
-            match self.work_together(share, most, stop) {
+            let Some(turn) = self.parts.turns.together(stop) else { break };
+            let worked = self.work_together(share, most, stop);
+            drop(turn);
+            for worked in worked.iter().flatten() {
+                self.parts.progress.awaited().worked(worked);
+            }
+            match worked {
                 Ok(worked) if worked.is_empty() => {
+                    self.parts.progress.goes_on(share);
                     self.parts.intake.wait_for_work(share, Duration::from_secs(1));
                 }
                 Ok(worked) => {
+                    self.parts.progress.goes_on(share);
                     alone = alone.saturating_sub(1);
                     // Those that rest are not to blame the next one for.
                     if worked.iter().any(|worked| worked.outcome.is_ok()) {
@@ -282,6 +298,8 @@ impl Pipeline {
                 Err(PipelineError::Stopping) => break,
                 Err(error) => {
                     alone = TOGETHER;
+                    self.parts.progress.awaited().stalled(&error);
+                    self.parts.progress.stands(share, &error);
                     journal::paused(&error, pause);
                     rest(pause, stop);
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -334,6 +352,7 @@ fn rest(pause: Duration, stop: &AtomicBool) {
     let mut left = pause;
     while !left.is_zero() && !stop.load(Ordering::Relaxed) {
         std::thread::sleep(SLICE.min(left));
+        pulse::beat();
         left = left.saturating_sub(SLICE);
     }
 }

@@ -41,6 +41,8 @@ pub const DELIVERY_REJECTED: &str = "c2a90d5547fb4c0b8e1d6af3925b708c";
 pub const SOURCE_STATE_CHANGED: &str = "15e8b3d9a7624d1fb0c46e9f72d5813a";
 /// The daemon is ready.
 pub const STARTED: &str = "e04d7a9b13c84e62a5f8b1c7069d3e2f";
+/// The configuration was read again, or refused.
+pub const RELOADED: &str = "3a7be2c4916d4f0f8d25c1e0b97a64f8";
 /// The daemon was told to stop.
 pub const STOPPING: &str = "48f2c6d1be0749a38d75e9a06b14fc53";
 /// An origin's zone and the epochs in its data disagree.
@@ -49,11 +51,12 @@ pub const CLOCK_FAULT: &str = "9d36a1f7c5e04b28b7f3d08c6e59a214";
 pub const RECOVERED: &str = "f61b90c8d2374ea59c0e7d4a1b86f35d";
 
 /// Every kind of event, with the name under which the documentation lists it.
-pub const KINDS: [(&str, &str); 7] = [
+pub const KINDS: [(&str, &str); 8] = [
     ("delivery stored", DELIVERY_STORED),
     ("delivery rejected", DELIVERY_REJECTED),
     ("source state changed", SOURCE_STATE_CHANGED),
     ("started", STARTED),
+    ("reloaded", RELOADED),
     ("stopping", STOPPING),
     ("clock fault", CLOCK_FAULT),
     ("recovered", RECOVERED),

@@ -2,6 +2,7 @@
 
 use super::Watched;
 use crate::intake::{IntakeError, SourceHealth};
+use crate::record::disk::Trouble;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -40,9 +41,11 @@ impl Status {
 pub fn answer(watched: &Watched, now: Timestamp) -> Result<Response, IntakeError> {
     let (states, waiting) = (watched.intake.source_states()?, watched.intake.waiting()?);
     let (free, reserve) = watched.intake.room()?;
-    let mut worst = if free < reserve { Status::Red } else { Status::Ok };
+    let troubles = (watched.troubles)();
+    let level = |trouble: &Trouble| if trouble.red { Status::Red } else { Status::Yellow };
+    let mut worst = troubles.iter().map(level).max().unwrap_or(Status::Ok);
     let mut sources = Vec::new();
-    for name in &watched.sources {
+    for name in &(watched.sources)() {
         let state = states.iter().find(|state| state.source == *name);
         let backlog = waiting.iter().find(|backlog| backlog.source == *name);
         // A source that has not looked yet is about to.
@@ -62,6 +65,10 @@ pub fn answer(watched: &Watched, now: Timestamp) -> Result<Response, IntakeError
         "status": worst.word(),
         "version": env!("CARGO_PKG_VERSION"),
         "sources": sources,
+        "troubles": troubles.iter().map(|trouble| json!({
+            "status": level(trouble).word(),
+            "message": trouble.message,
+        })).collect::<Vec<_>>(),
         "disk": {"free_bytes": free, "reserve_bytes": reserve, "refusing": free < reserve},
     });
     let code = if worst == Status::Red { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

@@ -30,7 +30,7 @@ pub fn answer(watched: &Watched, now: Timestamp) -> Result<Response, IntakeError
 fn collect(watched: &Watched, now: Timestamp) -> Result<Vec<(Metric, Values)>, IntakeError> {
     let (states, waiting) = (watched.intake.source_states()?, watched.intake.waiting()?);
     let (free, reserve) = watched.intake.room()?;
-    let tallies = (watched.tallies)();
+    let (tallies, sources) = ((watched.tallies)(), (watched.sources)());
     let labels = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
     let mut rows: Values = Vec::new();
     let mut deliveries: Values = Vec::new();
@@ -41,12 +41,12 @@ fn collect(watched: &Watched, now: Timestamp) -> Result<Vec<(Metric, Values)>, I
     }
     let bytes = tallies.iter().map(|tally| (labels(&[&tally.source]), tally.bytes)).collect();
     let of_state = |value: &dyn Fn(&crate::intake::SourceState) -> u64| -> Values {
-        let configured = states.iter().filter(|state| watched.sources.contains(&state.source));
+        let configured = states.iter().filter(|state| sources.contains(&state.source));
         configured.map(|state| (labels(&[&state.source]), value(state))).collect()
     };
     let of_backlog = |value: &dyn Fn(&crate::intake::Backlog) -> u64| -> Values {
         let found = |name: &String| waiting.iter().find(|backlog| backlog.source == *name).map_or(0, value);
-        watched.sources.iter().map(|name| (labels(&[name]), found(name))).collect()
+        sources.iter().map(|name| (labels(&[name]), found(name))).collect()
     };
     Ok(vec![
         (telemetry::ROWS, rows),

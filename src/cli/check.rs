@@ -1,7 +1,7 @@
 //! `cdrd check`: the configuration is already parsed; this looks at what it names on this host. Changes nothing.
 
 use super::screen::{Screen, Tone};
-use super::{Exit, Loaded};
+use super::{Exit, Loaded, owner};
 use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, ZoneWish};
 use crate::daemon;
 use crate::store::query::{Query as _, QueryError, StoredOrigin};
@@ -11,13 +11,19 @@ use std::path::Path;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Fail too where what is remote, or mounted, is down; else that is a warning
+    #[arg(long)]
+    remote: bool,
+}
 
 /// What was found, and how many faults.
 struct Findings<'s> {
     screen: &'s mut Screen,
     wrong: usize,
     warnings: usize,
+    /// What is remote and down counts as wrong.
+    remote: bool,
 }
 
 impl Findings<'_> {
@@ -31,6 +37,11 @@ impl Findings<'_> {
         self.screen.toned((Tone::Warning, "warning "), (Tone::Plain, text))
     }
 
+    /// May come back by itself: a mount, a right, another host.
+    fn away(&mut self, text: &str) -> std::io::Result<()> {
+        if self.remote { self.wrong(text) } else { self.warning(text) }
+    }
+
     fn wrong(&mut self, text: &str) -> std::io::Result<()> {
         self.wrong += 1;
         self.screen.toned((Tone::Bad, "wrong   "), (Tone::Plain, text))
@@ -38,11 +49,16 @@ impl Findings<'_> {
 }
 
 /// Looks at everything and prints what was found.
-pub fn run(_args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
+pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
     let config = &loaded.config;
-    let mut findings = Findings { screen, wrong: 0, warnings: 0 };
+    // What root may do is not what the daemon may.
+    owner::become_owner(&config.state_dir)?;
+    let mut findings = Findings { screen, wrong: 0, warnings: 0, remote: args.remote };
     findings.good(&format!("{} has no faults", config.file.display()))?;
+    readable(config, &mut findings)?;
     state_dir(config, &mut findings)?;
+    let here = running(config, &mut findings)?;
+    listening(config, here, &mut findings)?;
     let runtime = super::runtime()?;
     let stored = loaded.query(&runtime).and_then(|query| query.origins());
     zones(config, stored.as_deref().unwrap_or_default(), &mut findings)?;
@@ -74,6 +90,50 @@ pub fn run(_args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result
     let Findings { wrong, warnings, .. } = findings;
     screen.line(&format!("{}: {wrong} wrong, {warnings} warnings", config.file.display()))?;
     Ok(if wrong == 0 { Exit::Done } else { Exit::Usage })
+}
+
+/// Whether the user that runs cdrd may read what was read just now.
+fn readable(config: &Config, findings: &mut Findings<'_>) -> std::io::Result<()> {
+    if access(&config.file, Access::READ_OK).is_err() {
+        findings.wrong(&format!(
+            "{}: the owner of {} may not read it; chgrp it to the group of cdrd and chmod g+r",
+            config.file.display(),
+            config.state_dir.display()
+        ))?;
+    }
+    Ok(())
+}
+
+/// Whether a daemon runs here. That it holds the lock and the port is no fault.
+fn running(config: &Config, findings: &mut Findings<'_>) -> std::io::Result<bool> {
+    let Some(here) = daemon::who(&config.state_dir) else { return Ok(false) };
+    let pid = here.pid;
+    if here.runs_by(config) {
+        findings.good(&format!("daemon runs as process {pid}, by this configuration"))?;
+    } else {
+        findings.good(&format!(
+            "daemon runs as process {pid}, by another configuration than is written here; systemctl reload cdrd has it read \
+             this one"
+        ))?;
+    }
+    Ok(true)
+}
+
+/// Whether health and metrics can be asked for.
+fn listening(config: &Config, here: bool, findings: &mut Findings<'_>) -> std::io::Result<()> {
+    let Some(address) = config.http else { return Ok(()) };
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => findings.good(&format!("http {address} is free")),
+        Err(cause) if here && cause.kind() == std::io::ErrorKind::AddrInUse => {
+            findings.good(&format!("http {address} is in use, as it should be while the daemon runs"))
+        }
+        // Collecting goes on without.
+        Err(cause) => findings.warning(&format!(
+            "{}: http.listen: cannot listen on {address}: {cause}; free the port, or name another; until then nobody can \
+             ask for health",
+            config.file.display()
+        )),
+    }
 }
 
 fn state_dir(config: &Config, findings: &mut Findings<'_>) -> std::io::Result<()> {
@@ -141,12 +201,12 @@ fn inbox(source: &SourceConfig, folder: &FolderConfig, findings: &mut Findings<'
              meant, else give the folder to the group cdrd"
         )),
         // What may come back (a mount, a right) must not keep the other sources from starting.
-        (Found::Unreadable, _) => findings.warning(&format!(
+        (Found::Unreadable, _) => findings.away(&format!(
             "{place}: this user may not read {shown}; make it readable for the user that runs cdrd, until then this \
              source is stopped"
         )),
         (Found::NotAFolder, _) => findings.wrong(&format!("{place}: {shown} is no folder; name the folder")),
-        (Found::Missing, _) => findings.warning(&format!(
+        (Found::Missing, _) => findings.away(&format!(
             "{place}: {shown} does not exist and cannot be created; create it, or mount what holds it, until then this \
              source is stopped"
         )),
@@ -167,7 +227,7 @@ fn followed(
                 .wrong(&format!("{}: source.path: {shown} is no folder; name the folder", source.place));
         }
         Found::Unreadable | Found::Creatable | Found::Missing => {
-            return findings.warning(&format!(
+            return findings.away(&format!(
                 "{}: source.path: {shown} does not exist or this user may not read it; name the folder into which the PBX \
                  writes, and make it readable for the user that runs cdrd; until then this source is stopped",
                 source.place
@@ -182,12 +242,12 @@ fn followed(
                 "{place}: {} is a link or no file; name the file itself and its folder",
                 path.display()
             ))?,
-            Ok(_) if access(&path, Access::READ_OK).is_err() => findings.warning(&format!(
+            Ok(_) if access(&path, Access::READ_OK).is_err() => findings.away(&format!(
                 "{place}: this user may not read {}; make it readable for the user that runs cdrd, also after rotation",
                 path.display()
             ))?,
             Ok(_) => findings.good(&format!("source {name}: follows {}", path.display()))?,
-            Err(_) => findings.warning(&format!(
+            Err(_) => findings.away(&format!(
                 "{place}: {} is not there; it is followed when it comes, if the name is right",
                 path.display()
             ))?,

@@ -1,28 +1,18 @@
-//! `cdrd import`: stores files at once, without a daemon. The files stay where they are; each is a delivery like any
-//! other, so that importing one twice stores nothing twice.
+//! `cdrd import`: stores files at once. The files stay where they are; each is a delivery like any other, so that
+//! importing one twice stores nothing twice.
 
+use super::asking::Asking;
 use super::bar::Bar;
 use super::screen::Screen;
-use super::{Exit, Loaded, WrongUsage, journal};
-use crate::config::{self, Config, SourceKind};
-use crate::daemon::{self, DaemonError, LockError, Works};
-use crate::pipeline::{Ended, PipelineError, Worked};
-use crate::record::delivery::{Body, Delivery, DeliveryId, printable};
-use crate::record::outcome::{Actor, Counts};
+use super::{Exit, Loaded, WrongUsage};
+use crate::daemon::tasks::{Done, ImportWish, Task};
+use crate::record::delivery::printable;
+use crate::record::outcome::Counts;
 use anyhow::{Context, bail};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use std::collections::HashMap;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
-
-/// Name of the source of imported files.
-const SOURCE: &str = "import";
-/// Passing failures in a row after which a command gives up; the daemon would go on for ever.
-const PATIENCE: u32 = 5;
+use std::path::PathBuf;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -43,29 +33,43 @@ pub struct Args {
 
 /// Stores the files.
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
-    journal::start_beside_a_bar();
-    let config = &loaded.config;
     let choice =
         Choice::new(loaded, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
-    for file in &args.files {
-        let data = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?;
+    // Opened by whoever calls: the daemon need not be able to find them, and root is somebody else after this.
+    let mut files = Vec::new();
+    for path in &args.files {
+        let data = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         if !data.is_file() {
-            bail!("{} is no file; name the files to import", file.display());
+            bail!("{} is no file; name the files to import", path.display());
         }
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        files.push((path, file, data.len()));
     }
-    let works = match daemon::build(config, &loaded.formats, Arc::new(daemon::runtime()?)) {
-        Ok(works) => works,
-        Err(DaemonError::Locked(LockError::Held { pid, .. })) => bail!("{}", busy(config, &pid)),
-        Err(error) => return Err(error.into()),
-    };
-    let total =
-        args.files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|data| data.len()).sum();
-    let bar = Bar::start(works.pipeline.progress(), total);
-    let ended = import(&works, loaded, &choice, &args.files);
+    let asking = Asking::start(loaded)?;
+    let bar = Bar::start(files.iter().map(|(.., bytes)| bytes).sum());
+    let mut ended = Vec::new();
+    let (mut before, mut failed) = (0, None);
+    for (path, file, bytes) in files {
+        let wish = ImportWish {
+            name: printable(path.as_os_str().as_bytes()),
+            origin: choice.origin.clone(),
+            format: choice.format.clone(),
+            time_zone: choice.time_zone.as_ref().and_then(TimeZone::iana_name).map(str::to_owned),
+        };
+        match asking.perform(Task::Import(wish), Some(file), &bar, before) {
+            Ok(done) => ended.push((path, done)),
+            // Those before it are stored, and are told.
+            Err(error) => {
+                failed = Some(error.context(path.display().to_string()));
+                break;
+            }
+        }
+        before += bytes;
+    }
     bar.finish();
-    let ended = ended?;
-    works.store.close();
-    report(&args.files, &ended, screen)
+    asking.close();
+    let exit = if ended.is_empty() && failed.is_some() { Exit::Failed } else { report(&ended, screen)? };
+    failed.map_or(Ok(exit), Err)
 }
 
 /// What a person chose for all files of a command.
@@ -116,111 +120,19 @@ impl Choice {
     }
 }
 
-fn busy(config: &Config, pid: &str) -> String {
-    let inboxes = config.sources.iter().map(|source| {
-        let SourceKind::Folder(folder) = &source.kind;
-        folder.path.display().to_string()
-    });
-    let inboxes: Vec<String> = inboxes.collect();
-    format!(
-        "cdrd already runs as process {pid}; copy the files into its inbox ({}), or stop it first",
-        inboxes.join(", ")
-    )
-}
-
-/// Accepts and reads each file; gives how each ended, in order.
-fn import(
-    works: &Works,
-    loaded: &Loaded,
-    choice: &Choice,
-    files: &[PathBuf],
-) -> anyhow::Result<HashMap<usize, Ended>> {
-    let mut place_of: HashMap<DeliveryId, usize> = HashMap::new();
-    let mut ended = HashMap::new();
-    for (place, file) in files.iter().enumerate() {
-        let receipt = works.intake.accept(vec![delivery(loaded, choice, file)?], None)?.pop();
-        let receipt = receipt.context("the door gave no answer")??;
-        place_of.insert(receipt.id, place);
-        drain(works, Some(receipt.id), &mut |id, end| {
-            if let Some(place) = place_of.get(&id) {
-                ended.insert(*place, end);
-            }
-        })?;
-    }
-    Ok(ended)
-}
-
-fn delivery(loaded: &Loaded, choice: &Choice, file: &Path) -> anyhow::Result<Delivery> {
-    // A person's link is meant; the door follows none.
-    let path = file.canonicalize()?;
-    let origin = loaded.config.origin(&choice.origin);
-    let versions = loaded.formats.versions();
-    let reading =
-        config::reading_hash(origin, choice.time_zone.as_ref(), choice.format.as_deref(), &versions);
-    Ok(Delivery {
-        origin: choice.origin.clone(),
-        source: SOURCE.to_owned(),
-        account: None,
-        peer: None,
-        name: printable(file.as_os_str().as_bytes()),
-        received_at: Timestamp::now(),
-        pinned_format: choice.format.clone(),
-        time_zone: choice.time_zone.as_ref().and_then(TimeZone::iana_name).map(str::to_owned),
-        reading,
-        body: Body::Copied(path),
-    })
-}
-
-/// Reads everything that waits, also what an earlier run left. What fails of that goes on waiting; our delivery may not.
-pub(super) fn drain(
-    works: &Works,
-    ours: Option<DeliveryId>,
-    note: &mut dyn FnMut(DeliveryId, Ended),
-) -> anyhow::Result<()> {
-    let stop = AtomicBool::new(false);
-    let mut failures = 0;
-    loop {
-        let error = match works.pipeline.work(&stop) {
-            Ok(Some(Worked { id, outcome: Ok(end) })) => {
-                failures = 0;
-                note(id, end);
-                continue;
-            }
-            Ok(Some(Worked { id, .. })) if ours != Some(id) => continue,
-            Ok(None) if failures == 0 => return Ok(()),
-            // Ours rests.
-            Ok(None) => {
-                std::thread::sleep(Duration::from_millis(100));
-                continue;
-            }
-            Ok(Some(Worked { outcome: Err(error), .. })) | Err(error) => error,
-        };
-        if failures == PATIENCE || !passing(&error) {
-            return Err(error.into());
-        }
-        failures += 1;
-        tracing::warn!("{error}");
-        std::thread::sleep(Duration::from_millis(500));
-    }
-}
-
-fn passing(error: &PipelineError) -> bool {
-    error.actor() == Actor::Transient
-}
-
-fn report(files: &[PathBuf], ended: &HashMap<usize, Ended>, screen: &mut Screen) -> anyhow::Result<Exit> {
+fn report(ended: &[(&PathBuf, Done)], screen: &mut Screen) -> std::io::Result<Exit> {
     let mut exit = Exit::Done;
     let mut rows = Vec::new();
-    for (place, file) in files.iter().enumerate() {
-        let Some(end) = ended.get(&place) else { bail!("{} was accepted but did not end", file.display()) };
-        if end.counts.rejected > 0 || end.rejected_documents > 0 {
+    for (file, done) in ended {
+        let Done::Imported { state, counts, rejected_documents } = done else { continue };
+        if counts.rejected > 0 || *rejected_documents > 0 {
             exit = Exit::Rejected;
         }
-        let mut row = vec![printable(file.as_os_str().as_bytes()), end.state.word().to_owned()];
+        let mut row = vec![printable(file.as_os_str().as_bytes()), state.clone()];
         if screen.is_terminal() {
-            row.push(end.counts.to_string());
+            row.push(counts.to_string());
         } else {
-            row.extend(numbers(&end.counts).iter().map(ToString::to_string));
+            row.extend(numbers(counts).iter().map(ToString::to_string));
         }
         rows.push(row);
     }

@@ -1,6 +1,6 @@
 //! What a person types: the arguments, one file per sub-command, and the exit codes.
 
-mod again;
+mod asking;
 mod bar;
 mod beside;
 mod calls;
@@ -22,6 +22,7 @@ mod marked;
 mod missing;
 mod numbers;
 mod original;
+mod owner;
 mod rejected;
 mod replay;
 mod reread;
@@ -63,7 +64,7 @@ enum Command {
     /// Say what is wrong with the configuration and this host, with line and mend
     #[command(after_help = "Example: cdrd check --config /etc/cdrd/config.toml")]
     Check(check::Args),
-    /// Store the calls of files, without a daemon
+    /// Store the calls of files, at once
     #[command(after_help = "Example: cdrd import Master.csv Master.csv.1 --origin pbx")]
     Import(import::Args),
     /// Show how a file would be read; stores nothing
@@ -144,11 +145,14 @@ pub struct Loaded {
 
 impl Loaded {
     fn new(wished: Option<&Path>) -> Result<Self, ConfigError> {
-        let file = config::find(wished)?;
+        Self::of(&config::find(wished)?)
+    }
+
+    fn of(file: &Path) -> Result<Self, ConfigError> {
         let built_in = Formats::built_in();
         let ids: Vec<&str> = built_in.cards().map(|card| card.id).collect();
         let surroundings = Surroundings { state_directory: state_directory(), formats: &ids };
-        let config = config::load(&file, &surroundings)?;
+        let config = config::load(file, &surroundings)?;
         let formats = Formats::with(config.formats.iter().map(|format| format.mapping.clone()));
         Ok(Self { config, formats })
     }

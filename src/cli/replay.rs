@@ -1,19 +1,16 @@
 //! `cdrd replay`: has deliveries read again from their originals, as the configuration and the formats are now; with
 //! `--rederive` corrects stored rows without reading anything. All of it happens at once, or nothing.
 
-use super::again::{finish_leftovers, spooled, works};
+use super::asking::Asking;
 use super::bar::Bar;
 use super::screen::Screen;
 use super::times::moment;
 use super::{Exit, Loaded, WrongUsage, changes};
-use crate::config::OriginConfig;
-use crate::daemon::Works;
-use crate::record::delivery::{DeliveryId, Spooled};
-use crate::store::query::{DeliveryWish, Query as _};
-use crate::store::{Commit as _, Switched};
-use anyhow::bail;
+use crate::daemon::tasks::{Done, RederiveWish, ReplayWish, Task};
+use crate::record::delivery::DeliveryId;
+use crate::store::Switched;
+use crate::store::query::DeliveryWish;
 use jiff::Timestamp;
-use std::sync::atomic::AtomicBool;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -69,53 +66,48 @@ impl Args {
 
 /// Replays.
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
-    if args.rederive {
-        return rederive(args, loaded, screen);
-    }
     let wish = args.wish();
-    if wish == DeliveryWish::default() && !args.all {
+    let task = if args.rederive {
+        let rows = (args.preview || args.json).then(|| args.rows());
+        Task::Rederive(RederiveWish { origin: args.origin.clone(), preview: args.preview, rows })
+    } else if wish == DeliveryWish::default() && !args.all {
         let text = "say what to read again: deliveries, --source, --origin, --since, --until or --all; or --rederive";
         return Err(WrongUsage(text.to_owned()).into());
-    }
-    let works = works(loaded)?;
-    if !args.preview {
-        finish_leftovers(&works)?;
-    }
-    let runtime = super::runtime()?;
-    let query = loaded.query(&runtime)?;
-    for id in &args.deliveries {
-        let one = DeliveryWish { ids: vec![*id], ..DeliveryWish::default() };
-        if query.ended_deliveries(&one)?.is_empty() {
-            bail!(
-                "there is no delivery {id} that has ended; `cdrd deliveries` lists them; nothing was changed"
-            );
-        }
-    }
-    let chosen = query.ended_deliveries(&wish)?;
-    if chosen.is_empty() {
-        bail!("no delivery that has ended is like that; `cdrd deliveries` lists them");
-    }
-    let again: Vec<Spooled> =
-        query.read_again(&chosen)?.into_iter().map(|start| spooled(loaded, start)).collect();
-    drop(query);
-    let beside = again.len().saturating_sub(chosen.len());
-    if !args.json {
-        let also = if beside == 0 {
-            String::new()
-        } else {
-            format!(", {beside} of them because they tell of the same calls")
-        };
-        screen.line(&format!("{} deliveries are read again{also}", again.len()))?;
-        screen.finish()?;
-    }
-    let bar = Bar::start(works.pipeline.progress(), again.iter().map(|spooled| spooled.bytes).sum());
-    let replayed = works.pipeline.replay(&again, !args.preview, args.rows(), &AtomicBool::new(false));
+    } else {
+        Task::Replay(ReplayWish { chosen: wish, preview: args.preview, rows: args.rows() })
+    };
+    let asking = Asking::start(loaded)?;
+    let bar = Bar::start(0);
+    let done = asking.perform(task, None, &bar, 0);
     bar.finish();
-    let replayed = replayed?;
-    works.store.close();
-    tell(args, &replayed.switched, again.len(), screen)?;
-    let clean = replayed.ended.iter().all(|(_, ended)| ended.is_clean());
-    Ok(if clean { Exit::Done } else { Exit::Rejected })
+    asking.close();
+    match done? {
+        Done::Replayed { deliveries, beside, switched, clean } => {
+            if !args.json {
+                screen.line(&read_again(deliveries, beside))?;
+            }
+            tell(args, &switched, deliveries, screen)?;
+            return Ok(if clean { Exit::Done } else { Exit::Rejected });
+        }
+        Done::Corrected(switched) => tell(args, &switched, 0, screen)?,
+        Done::Rederived(origins) => {
+            let row = |(name, zone, rows): (String, String, u64)| vec![name, zone, rows.to_string()];
+            let rows: Vec<_> = origins.into_iter().map(row).collect();
+            screen.table(&["origin", "time zone", "rows corrected"], &rows)?;
+        }
+        Done::Imported { .. } | Done::Retried { .. } => {}
+    }
+    Ok(Exit::Done)
+}
+
+/// What was chosen, and what had to be taken with it.
+pub(super) fn read_again(deliveries: usize, beside: usize) -> String {
+    match beside {
+        0 => format!("{deliveries} deliveries are read again"),
+        _ => format!(
+            "{deliveries} deliveries are read again, {beside} of them because they tell of the same calls"
+        ),
+    }
 }
 
 fn tell(args: &Args, switched: &Switched, deliveries: usize, screen: &mut Screen) -> std::io::Result<()> {
@@ -124,40 +116,4 @@ fn tell(args: &Args, switched: &Switched, deliveries: usize, screen: &mut Screen
     } else {
         changes::show(switched, !args.preview, screen)
     }
-}
-
-fn rederive(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
-    let config = &loaded.config;
-    let chosen = |origin: &&OriginConfig| args.origin.as_ref().is_none_or(|wish| *wish == origin.name);
-    let origins: Vec<&OriginConfig> = config.origins.iter().filter(chosen).collect();
-    if let Some(wish) = args.origin.as_ref().filter(|_| origins.is_empty()) {
-        let names: Vec<&str> = config.origins.iter().map(|origin| origin.name.as_str()).collect();
-        bail!("no [[origin]] is named {wish:?}; there are: {}", names.join(", "));
-    }
-    let works = works(loaded)?;
-    if args.preview || args.json {
-        let switched = rederive_in_switch(args, &works, &origins)?;
-        works.store.close();
-        tell(args, &switched, 0, screen)?;
-        return Ok(Exit::Done);
-    }
-    let mut rows = Vec::new();
-    for origin in origins {
-        let zone = works.zones.get(&origin.name).cloned().unwrap_or_default();
-        let changed = works.store.rederive(&origin.name, &zone)?;
-        rows.push(vec![origin.name.clone(), zone, changed.to_string()]);
-    }
-    works.store.close();
-    screen.table(&["origin", "time zone", "rows corrected"], &rows)?;
-    Ok(Exit::Done)
-}
-
-/// Only a switch can tell rows, or take them back.
-fn rederive_in_switch(args: &Args, works: &Works, origins: &[&OriginConfig]) -> anyhow::Result<Switched> {
-    works.store.begin_switch(&[])?;
-    for origin in origins {
-        let zone = works.zones.get(&origin.name).cloned().unwrap_or_default();
-        works.store.rederive(&origin.name, &zone)?;
-    }
-    Ok(works.store.end_switch(!args.preview, args.rows())?)
 }

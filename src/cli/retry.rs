@@ -1,15 +1,13 @@
 //! `cdrd rejected retry`: has rejected rows and documents read again, after the configuration was mended or a version
 //! was installed that reads them.
 
-use super::again::{finish_leftovers, spooled, works};
+use super::asking::Asking;
 use super::bar::Bar;
 use super::screen::Screen;
 use super::{Exit, Loaded, WrongUsage};
-use crate::pipeline::Retried;
-use crate::record::delivery::shown;
-use crate::store::query::{OpenRejection, Query as _, RejectionWish};
+use crate::daemon::tasks::{Done, RetriedDocument, Task};
+use crate::store::query::RejectionWish;
 use anyhow::bail;
-use std::sync::atomic::AtomicBool;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -43,59 +41,34 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         let text = "say which: numbers of rejections, --reason, --source, --format or --all";
         return Err(WrongUsage(text.to_owned()).into());
     }
-    let works = works(loaded)?;
-    finish_leftovers(&works)?;
-    let runtime = super::runtime()?;
-    let query = loaded.query(&runtime)?;
-    let documents = query.rejected_documents(&wish)?;
-    drop(query);
-    for id in &args.ids {
-        let is = |open: &OpenRejection| open.id == *id && open.chosen;
-        if !documents.iter().any(|document| document.rejections.iter().any(is)) {
-            bail!(
-                "there is no open rejection {id} like that; `cdrd rejected list --all` lists them; nothing was changed"
-            );
-        }
-    }
-    if documents.is_empty() {
+    let asking = Asking::start(loaded)?;
+    let bar = Bar::start(0);
+    let done = asking.perform(Task::Retry(wish), None, &bar, 0);
+    bar.finish();
+    asking.close();
+    let Done::Retried { documents, failed } = done? else { return Ok(Exit::Failed) };
+    if documents.is_empty() && failed.is_none() {
         screen.line("no open rejection is like that; `cdrd rejected list --all` lists them")?;
         return Ok(Exit::Done);
     }
-    // Read once to count equal rows, once for what was rejected.
-    let bytes = documents.iter().map(|document| document.delivery.bytes * 2).sum();
-    let bar = Bar::start(works.pipeline.progress(), bytes);
-    let mut rows = Vec::new();
-    let mut exit = Exit::Done;
-    let mut failed = None;
-    for document in documents {
-        let name = shown(&document.delivery.name);
-        let delivery = document.delivery.id.to_string();
-        let read = spooled(loaded, document.delivery.clone());
-        let told = match works.pipeline.retry(&document, &read, &AtomicBool::new(false)) {
-            Ok(Retried::Read { resolved, rejected, added }) => {
-                if rejected > 0 {
-                    exit = Exit::Rejected;
-                }
-                [resolved.to_string(), rejected.to_string(), added.to_string(), String::new()]
-            }
-            Ok(Retried::Otherwise) => {
-                exit = Exit::Rejected;
-                let open = document.rejections.iter().filter(|rejection| rejection.chosen).count();
-                let mend = format!("its other rows read otherwise too: cdrd replay {delivery}");
-                ["0".to_owned(), open.to_string(), "0".to_owned(), mend]
-            }
-            // What was done so far stays and is told.
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
-        };
-        let mut row = vec![delivery, name, document.number.to_string()];
-        row.extend(told);
-        rows.push(row);
-    }
-    bar.finish();
-    works.store.close();
+    let open = documents.iter().any(|document| document.rejected > 0 || document.otherwise);
+    let rows: Vec<_> = documents.into_iter().map(row).collect();
     screen.table(&["delivery", "name", "document", "resolved", "rejected", "legs added", "note"], &rows)?;
-    failed.map_or(Ok(exit), |error| Err(error.into()))
+    if let Some(failed) = failed {
+        bail!(failed);
+    }
+    Ok(if open { Exit::Rejected } else { Exit::Done })
+}
+
+fn row(document: RetriedDocument) -> Vec<String> {
+    let note = if document.otherwise {
+        format!("its other rows read otherwise too: cdrd replay {}", document.delivery)
+    } else {
+        String::new()
+    };
+    let counts = [document.resolved, document.rejected, document.added];
+    let mut row = vec![document.delivery, document.name, document.number.to_string()];
+    row.extend(counts.iter().map(ToString::to_string));
+    row.push(note);
+    row
 }

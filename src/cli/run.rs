@@ -1,7 +1,7 @@
 //! `cdrd run`: the daemon in the foreground; with `--once`, one look at everything.
 
 use super::screen::{Screen, complain_of};
-use super::{Exit, Loaded, journal};
+use super::{Exit, Loaded, journal, owner};
 use crate::daemon::{self, Once};
 
 /// Arguments.
@@ -14,11 +14,13 @@ pub struct Args {
 
 /// Runs until stopped, or once.
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
+    owner::become_owner(&loaded.config.state_dir)?;
     journal::start();
     if args.once {
         return Ok(report(&daemon::run_once(&loaded.config, &loaded.formats)?, screen)?);
     }
-    daemon::run(&loaded.config, &loaded.formats)?;
+    let again = || Loaded::of(&loaded.config.file).map(|again| (again.config, again.formats));
+    daemon::run(&loaded.config, &loaded.formats, &again)?;
     Ok(Exit::Done)
 }
 

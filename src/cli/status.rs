@@ -3,8 +3,11 @@
 use super::deliveries::{counts, second};
 use super::screen::{Screen, Tone, cell, json_object, size};
 use super::{Exit, Loaded};
+use crate::config::Config;
 use crate::record::delivery::{DeliveryId, printable};
+use crate::record::disk::Trouble;
 use crate::store::query::{Overview, Query as _, QueryError, StoredOrigin, Table, Value};
+use crate::{daemon, intake};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use std::os::unix::fs::MetadataExt as _;
@@ -64,6 +67,7 @@ fn as_json(loaded: &Loaded, daemon: Option<u32>, stored: Stored) -> serde_json::
     json!({
         "pid": daemon,
         "state_dir": config.state_dir.to_string_lossy(),
+        "troubles": troubles(config).into_iter().map(|trouble| trouble.message).collect::<Vec<_>>(),
         "database": config.store.sqlite.to_string_lossy(),
         "database_bytes": bytes_on_disk(&config.store.sqlite),
         "legs": overview.legs,
@@ -75,6 +79,13 @@ fn as_json(loaded: &Loaded, daemon: Option<u32>, stored: Stored) -> serde_json::
         "sources": sources,
         "origins": origins,
     })
+}
+
+/// What ails the disk of the state directory and the database's log, seen from outside.
+fn troubles(config: &Config) -> Vec<Trouble> {
+    let room = intake::room_of(&config.state_dir, &config.door());
+    let room = room.ok().and_then(|(free, reserve)| daemon::disk::room(&config.state_dir, free, reserve));
+    room.into_iter().chain(daemon::disk::log(&config.store.sqlite, daemon::disk::longest_log())).collect()
 }
 
 fn as_lines(
@@ -90,6 +101,11 @@ fn as_lines(
         None => fact("daemon", "not running; what follows is as it was left")?,
     }
     fact("state", &config.state_dir.display().to_string())?;
+    for trouble in troubles(config) {
+        let tone = if trouble.red { Tone::Bad } else { Tone::Warning };
+        screen.toned((tone, "disk       "), (Tone::Plain, &trouble.message))?;
+    }
+    let mut fact = |name: &str, text: &str| screen.hanging(&format!("{name:<10} "), text);
     let Some(Stored { overview, origins }) = stored else {
         return fact("database", &format!("none yet at {}", config.store.sqlite.display()));
     };

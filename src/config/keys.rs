@@ -12,6 +12,8 @@ pub enum Table {
     Store,
     /// `[http]`.
     Http,
+    /// `[keep]`.
+    Keep,
     /// `[[origin]]`.
     Origin,
     /// `[[source]]`.
@@ -30,15 +32,18 @@ pub enum Table {
     Directions,
     /// One rule under `skip`.
     Skip,
+    /// Where a password or token is.
+    Secret,
 }
 
 impl Table {
     /// How messages call the table, with the dot before a key.
     pub const fn prefix(self) -> &'static str {
         match self {
-            Self::Top => "",
+            Self::Top | Self::Secret => "",
             Self::Store => "store.",
             Self::Http => "http.",
+            Self::Keep => "keep.",
             Self::Origin => "origin.",
             Self::Source => "source.",
             Self::Format => "format.",
@@ -88,13 +93,17 @@ pub(super) const KIND: &str = "kind";
 pub(super) const PATH: &str = "path";
 pub(super) const MODE: &str = "mode";
 pub(super) const FILES: &str = "files";
-pub(super) const KEEP: &str = "keep";
+/// Header of what is kept; a folder's key of the same name leaves its files where they are.
+pub const KEEP: &str = "keep";
 pub(super) const RECURSIVE: &str = "recursive";
 pub(super) const MARKER: &str = "marker";
 pub(super) const SETTLE: &str = "settle";
 pub(super) const RESCAN: &str = "rescan";
 pub(super) const EXPECT_EVERY: &str = "expect_every";
 pub(super) const LISTEN: &str = "listen";
+pub(super) const RESERVE: &str = "reserve";
+pub(super) const REJECTED_MAX: &str = "rejected_max";
+pub(super) const REJECTED_DAYS: &str = "rejected_days";
 pub(super) const ID: &str = "id";
 pub(super) const TITLE: &str = "title";
 pub(super) const SYSTEM: &str = "system";
@@ -127,12 +136,18 @@ pub(super) const EQUALS: &str = "equals";
 pub(super) const MATCHES: &str = "matches";
 pub(super) const BLANK: &str = "blank";
 pub(super) const BEGINS: &str = "begins";
+pub(super) const CREDENTIAL: &str = "credential";
+pub(super) const FILE: &str = "file";
+pub(super) const ENV: &str = "env";
 
 /// All keys, in the order in which the shipped file explains them.
 pub const KEYS: &[Key] = &[
     key(Table::Top, STATE_DIR, Some("\"var\"")),
     key(Table::Store, URL, Some("\"sqlite:cdr.db\"")),
     key(Table::Http, LISTEN, Some("\"127.0.0.1:8380\"")),
+    key(Table::Keep, RESERVE, None),
+    key(Table::Keep, REJECTED_MAX, Some("\"1GiB\"")),
+    key(Table::Keep, REJECTED_DAYS, Some("90")),
     key(Table::Origin, NAME, None),
     key(Table::Origin, TIME_ZONE, Some("\"auto\"")),
     key(Table::Origin, COUNTRY, None),
@@ -180,7 +195,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// Headers that may stand in the file.
-pub const HEADERS: &[&str] = &[STORE, HTTP, ORIGIN, SOURCE, FORMAT];
+pub const HEADERS: &[&str] = &[STORE, HTTP, KEEP, ORIGIN, SOURCE, FORMAT];
 
 /// Tables of a format.
 pub const FORMAT_TABLES: &[&str] = &[COLUMNS, CONSTANTS, DISPOSITIONS, DIRECTIONS];
@@ -200,8 +215,10 @@ pub fn names(table: Table) -> Vec<&'static str> {
         Table::Columns | Table::Constants => Field::ALL.iter().map(|field| field.name()).collect(),
         Table::Join => vec![JOIN],
         Table::Skip => vec![COLUMN, EQUALS, MATCHES, BLANK, BEGINS],
+        Table::Secret => vec![CREDENTIAL, FILE, ENV],
         Table::Store
         | Table::Http
+        | Table::Keep
         | Table::Origin
         | Table::Source
         | Table::Dispositions

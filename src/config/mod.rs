@@ -5,14 +5,17 @@ mod expectation;
 mod fault;
 mod format;
 mod http;
+mod keep;
 pub mod keys;
 mod origin;
 mod place;
 mod reading;
+pub mod secret;
 mod source;
 mod stanza;
 
 pub use fault::{ConfigError, Fault};
+pub use keep::KeepConfig;
 pub use reading::reading_hash;
 
 use crate::formats::mapping::MappingConfig;
@@ -42,6 +45,10 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Formats that are described here, in the order of the files.
     pub formats: Vec<FormatConfig>,
+    /// What stays free, and what is kept how long.
+    pub keep: KeepConfig,
+    /// Hash of the files as they are written: two that differ may mean the same.
+    pub written: [u8; 32],
 }
 
 /// A format that is described in the configuration.
@@ -180,7 +187,8 @@ pub fn load(file: &Path, surroundings: &Surroundings<'_>) -> Result<Config, Conf
         return Err(ConfigError::wrong(faults));
     }
     let base = place::folder_of(file);
-    let config = assemble(file, &base, &parsed, surroundings, &mut faults);
+    let mut config = assemble(file, &base, &parsed, surroundings, &mut faults);
+    config.written = place::hash(&texts);
     source::check_together(&config, &mut faults);
     if faults.is_empty() { Ok(config) } else { Err(ConfigError::wrong(faults)) }
 }
@@ -195,6 +203,7 @@ fn assemble(
     let mut state_dir = None;
     let mut url = None;
     let mut http = Some(http::usual());
+    let mut kept = keep::usual();
     let mut origins = Stanzas::default();
     let mut sources = Stanzas::default();
     let mut formats = Stanzas::default();
@@ -207,6 +216,10 @@ fn assemble(
         }
         if let Some(mut stanza) = top.table(keys::HTTP, Table::Http) {
             http = http::read(&mut stanza, http);
+            stanza.unknown_keys();
+        }
+        if let Some(mut stanza) = top.table(keys::KEEP, Table::Keep) {
+            kept = keep::read(&mut stanza, &kept);
             stanza.unknown_keys();
         }
         origins.extend(top.list(keys::ORIGIN));
@@ -229,13 +242,32 @@ fn assemble(
     known.extend(described.iter().map(String::as_str));
     let sources = source::read_all(&sources, &origins, base, &known, faults);
     let store = StoreConfig { sqlite: state_dir.join(sqlite) };
-    Config { file: file.to_owned(), state_dir, store, origins, sources, formats, http }
+    Config {
+        file: file.to_owned(),
+        state_dir,
+        store,
+        origins,
+        sources,
+        formats,
+        http,
+        keep: kept,
+        written: [0; 32],
+    }
 }
 
 impl Config {
     /// The origin of this name.
     pub fn origin(&self, name: &str) -> Option<&OriginConfig> {
         self.origins.iter().find(|origin| origin.name == name)
+    }
+
+    /// How the door behaves.
+    pub fn door(&self) -> crate::intake::Config {
+        let usual = crate::intake::Config::default();
+        match self.keep.reserve {
+            Some(reserve_bytes) => crate::intake::Config { reserve_bytes, reserve_percent: 0, ..usual },
+            None => usual,
+        }
     }
 
     /// The local database of the door.

@@ -104,6 +104,16 @@ pub fn read_all(file: &Path) -> Result<Vec<Text>, ConfigError> {
     Ok(texts)
 }
 
+/// Hash of what the files say, in the order in which they are read.
+pub fn hash(texts: &[Text]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for text in texts {
+        hasher.update(&(text.content.len() as u64).to_le_bytes());
+        hasher.update(text.content.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
 /// The folder at which relative paths start: the main file's, also for those written in `config.d`.
 pub fn folder_of(file: &Path) -> PathBuf {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());

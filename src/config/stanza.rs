@@ -25,6 +25,11 @@ impl<T> Spotted<T> {
         Fault { file: self.file.clone(), line: self.line, key: self.key.clone(), message }
     }
 
+    /// File, line and key.
+    pub fn shown(&self) -> String {
+        format!("{}:{}: {}", self.file.display(), self.line, self.key)
+    }
+
     /// Another value at the same place.
     pub fn with<U>(&self, value: U) -> Spotted<U> {
         Spotted { value, file: self.file.clone(), line: self.line, key: self.key.clone() }

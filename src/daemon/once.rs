@@ -1,12 +1,15 @@
 //! `run --once`: every source is looked at once, what came and what waited is stored, and the process ends. For timers
 //! and for hosts that are not always on.
 
-use super::{DaemonError, Signals, Works, build, folder_of, followed, runtime};
-use crate::config::{Config, SourceKind};
+use super::signals::Signals;
+use super::sources::{Settings, make};
+use super::{DaemonError, Storing, build, runtime};
+use crate::config::Config;
 use crate::formats::Formats;
 use crate::intake::SourceHealth;
 use crate::pipeline::{PipelineError, Worked};
 use crate::record::outcome::{Actor, SourceTally};
+use crate::sources::folder::Folder;
 use crate::sources::folder::append::Follower;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,28 +44,31 @@ impl Once {
 /// Looks at every source once and stores what came.
 pub fn run_once(config: &Config, formats: &Formats) -> Result<Once, DaemonError> {
     let runtime = Arc::new(runtime()?);
-    let signals = Signals::listen(&runtime)?;
+    let mut signals = Signals::listen(&runtime)?;
     let works = build(config, formats, runtime.clone())?;
+    let storing = &works.storing;
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
     runtime.spawn(async move {
-        // No thread is watched: there is none that must run for ever.
-        signals.stop(&[]).await;
+        // No thread is watched: there is none that must run for ever. Nor is there a configuration to read again.
+        while !matches!(signals.next(&|| None).await, super::signals::Asked::Stop) {}
         told.store(true, Ordering::Relaxed);
     });
     let mut once = Once::default();
     // Side by side: each may wait for files to come to rest.
     let looks: Vec<_> = (config.sources.iter())
         .map(|source| {
-            let stop = stop.clone();
-            let SourceKind::Folder(kind) = &source.kind;
-            let look = if kind.append.is_empty() {
-                let mut folder = folder_of(config, source, formats, &works.intake);
-                std::thread::spawn(move || folder.take_once(&stop).map(|_| ()))
-            } else {
-                let settings = followed(config, source, kind, formats);
-                let mut follower = Follower::new(settings, works.intake.clone());
-                std::thread::spawn(move || follower.take_once(&stop))
+            let (stop, intake) = (stop.clone(), storing.intake.clone());
+            let look = match Settings::of(config, source, formats) {
+                Settings::Folder(settings) => {
+                    make(&settings);
+                    let mut folder = Folder::new(settings, intake);
+                    std::thread::spawn(move || folder.take_once(&stop).map(|_| ()))
+                }
+                Settings::Followed(settings) => {
+                    let mut follower = Follower::new(settings, intake);
+                    std::thread::spawn(move || follower.take_once(&stop))
+                }
             };
             (source, look)
         })
@@ -74,22 +80,22 @@ pub fn run_once(config: &Config, formats: &Formats) -> Result<Once, DaemonError>
             Err(_) => once.failures.push(format!("source {}: it ended unexpectedly", source.name)),
         }
     }
-    drain(&works, &stop, &mut once);
-    once.sources = works.pipeline.progress().sources();
+    drain(storing, &stop, &mut once);
+    once.sources = storing.pipeline.progress().sources();
     // A life of a followed file goes on: all that it has so far is stored.
-    once.waiting = works.intake.backlog()?.iter().filter(|waiting| waiting.state != "unfinished").count();
+    once.waiting = storing.intake.backlog()?.iter().filter(|waiting| waiting.state != "unfinished").count();
     for source in &config.sources {
-        let _ = works.intake.set_source_state(&source.name, SourceHealth::Off, "cdrd is stopped");
+        let _ = storing.intake.set_source_state(&source.name, SourceHealth::Off, "cdrd is stopped");
     }
-    works.store.close();
+    storing.store.close();
     Ok(once)
 }
 
 /// Stores what waits. What fails goes on waiting.
-fn drain(works: &Works, stop: &AtomicBool, once: &mut Once) {
+fn drain(storing: &Storing, stop: &AtomicBool, once: &mut Once) {
     let mut failures = 0;
     while !stop.load(Ordering::Relaxed) {
-        match works.pipeline.work(stop) {
+        match storing.pipeline.work(stop) {
             Ok(None) | Err(PipelineError::Stopping) => return,
             Ok(Some(Worked { outcome: Ok(_), .. })) => failures = 0,
             Ok(Some(Worked { outcome: Err(error), .. })) => once.failures.push(error.to_string()),

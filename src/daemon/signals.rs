@@ -1,6 +1,9 @@
-//! Stopping: the signals that ask for it, the threads that end by themselves, and the time that all of it may take.
+//! The signals: those that ask to stop, the one that asks to read the configuration again; the threads that end by
+//! themselves, and the time that stopping may take.
 
 use super::DaemonError;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -9,10 +12,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Ten seconds are promised between a stop signal and the end.
 pub(super) const LONGEST_STOP: Duration = Duration::from_secs(9);
 
-/// The signals that stop the daemon.
+/// The signals that the daemon listens to.
 pub(super) struct Signals {
     term: Signal,
     int: Signal,
+    hup: Signal,
+}
+
+/// What the daemon is asked for.
+pub(super) enum Asked {
+    Stop,
+    Reload,
+    /// A thread ended that must run for ever.
+    Ended(String),
 }
 
 impl Signals {
@@ -24,23 +36,51 @@ impl Signals {
             mend: "check the limits on open files",
         };
         let listen = |kind| signal(kind).map_err(failed);
-        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+            hup: listen(SignalKind::hangup())?,
+        })
     }
 
-    /// Waits for SIGTERM or SIGINT; gives the name of a thread that ended before.
-    pub(super) async fn stop(mut self, threads: &[(String, JoinHandle<()>)]) -> Option<String> {
+    /// Waits for a signal, looking now and then whether a thread has ended.
+    pub(super) async fn next(&mut self, ended: &(dyn Fn() -> Option<String> + Sync)) -> Asked {
         loop {
             tokio::select! {
-                _ = self.term.recv() => return None,
-                _ = self.int.recv() => return None,
+                _ = self.term.recv() => return Asked::Stop,
+                _ = self.int.recv() => return Asked::Stop,
+                _ = self.hup.recv() => return Asked::Reload,
                 () = tokio::time::sleep(Duration::from_secs(1)) => {
-                    if let Some((name, _)) = threads.iter().find(|(_, thread)| thread.is_finished()) {
-                        return Some(name.clone());
+                    if let Some(name) = ended() {
+                        return Asked::Ended(name);
                     }
                 }
             }
         }
     }
+}
+
+/// Is set when somebody interrupts a command (Ctrl-C, SIGTERM), which then ends in order; a second time ends it at once.
+pub fn interrupted() -> Result<Arc<AtomicBool>, DaemonError> {
+    let told = Arc::new(AtomicBool::new(false));
+    let runtime = super::runtime()?;
+    let mut signals = Signals::listen(&runtime)?;
+    let set = told.clone();
+    super::spawn("interrupt", move || {
+        loop {
+            if let Asked::Stop = runtime.block_on(signals.next(&|| None))
+                && set.swap(true, Ordering::Relaxed)
+            {
+                interrupt_at_once();
+            }
+        }
+    })?;
+    Ok(told)
+}
+
+#[expect(clippy::disallowed_methods, reason = "asked for twice; a kill is always safe")]
+fn interrupt_at_once() {
+    std::process::exit(1);
 }
 
 /// Ends the process when whatever waits for a locked or dying disk had its time.

@@ -2,6 +2,7 @@
 //!
 //! Must never count time in which nothing is expected, nor a delivery without rows as a sign of life.
 
+use super::control::{Current, current};
 use crate::config::{Config, Expectation};
 use crate::intake::{Intake, IntakeError};
 use jiff::civil::Time;
@@ -13,12 +14,14 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Watches until told to stop.
-pub fn watch(config: &Config, intake: &Intake, stop: &AtomicBool) {
+pub fn watch(storing: &Current, stop: &AtomicBool) {
     let mut next = Instant::now();
     while !stop.load(Ordering::Relaxed) {
+        crate::pulse::beat();
         if Instant::now() >= next {
             next = Instant::now() + EVERY;
-            if let Err(error) = look(config, intake, Timestamp::now()) {
+            let storing = current(storing);
+            if let Err(error) = look(&storing.config, &storing.intake, Timestamp::now()) {
                 tracing::warn!(%error, "cannot look for silent sources; it is tried again");
             }
         }

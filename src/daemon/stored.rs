@@ -73,7 +73,7 @@ pub fn zones_corrected(config: &Config, stored: &[StoredOrigin]) -> Vec<String> 
         (row.has_rows && now != then).then(|| {
             format!(
                 "origin {name:?} is read as {now} from now on; its rows that were stored as {then} keep their times until \
-                 they are corrected: stop cdrd, then `cdrd replay --rederive --origin {name}`"
+                 they are corrected: `cdrd replay --rederive --origin {name}`"
             )
         })
     };

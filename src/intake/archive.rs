@@ -6,6 +6,7 @@ use super::durable;
 use super::error::shown;
 use super::{Intake, IntakeError, growing};
 use crate::record::delivery::DeliveryId;
+use crate::record::disk;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -122,7 +123,8 @@ impl OriginalWriter {
 impl Write for OriginalWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.plain.len() == FRAME {
-            self.write_frame()?;
+            // Whoever feeds a parser at the same time gets this error without knowing what was written.
+            self.write_frame().map_err(|error| disk::at("write", &shown(&self.part), &error))?;
         }
         let taken = bytes.len().min(FRAME - self.plain.len());
         self.plain.extend_from_slice(&bytes[..taken]);

@@ -5,7 +5,8 @@
 //! it.
 
 use super::IntakeError;
-use super::error::{of_sqlx, shown};
+use super::error::{of_layout, of_sqlx, shown};
+use crate::pulse;
 use crate::sqlite::Prepared;
 use crate::sqlite::raw::{Connection, SqlError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
@@ -199,7 +200,9 @@ impl Owner {
         let (queue, messages) = channel();
         let (ready, opened) = sync_channel(1);
         let (options, file) = (options.clone(), path.to_owned());
+        let watched = name.to_owned();
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _enrolled = pulse::enrol(&watched);
             own(&file, &handle, &options, migrate, &ready, |db| serve(db, &messages));
         });
         let thread = thread.map_err(|error| IntakeError::io("start the thread for", path, error))?;
@@ -221,6 +224,7 @@ impl Owner {
         let job = Box::new(Asked { lent: Some(lent), step, value: None, durable, answer });
         // What cannot be sent is dropped, and answers so.
         let _ = self.queue.send(Message::Job(job));
+        let _waiting = pulse::waiting();
         answered.recv().expect("a job answers at the latest when it is dropped")
     }
 
@@ -276,14 +280,20 @@ async fn connect(
         sqlx::migrate!("./migrations/spool")
             .run(&mut connection)
             .await
-            .map_err(|source| IntakeError::Layout { path: shown(path), source })?;
+            .map_err(|source| of_layout(path, source))?;
     }
     Ok(connection)
 }
 
+/// The next message, however long it takes.
+fn wait(queue: &Receiver<Message>) -> Option<Message> {
+    let _waiting = pulse::waiting();
+    queue.recv().ok()
+}
+
 /// The reader: each question as it comes.
 fn read(mut db: Prepared<'_>, queue: &Receiver<Message>) {
-    while let Ok(Message::Job(mut job)) = queue.recv() {
+    while let Some(Message::Job(mut job)) = wait(queue) {
         let outcome = job.run(&mut db);
         job.answer(outcome);
     }
@@ -310,7 +320,7 @@ enum Next {
 impl Writer<'_, '_> {
     fn serve(mut self) {
         let mut open = true;
-        while open && let Ok(Message::Job(job)) = self.queue.recv() {
+        while open && let Some(Message::Job(job)) = wait(self.queue) {
             let mut next = Some(job);
             while let Some(first) = next.take() {
                 open = self.transaction(first, &mut next);
@@ -331,6 +341,7 @@ impl Writer<'_, '_> {
         let mut again = VecDeque::from([first]);
         let mut open = true;
         loop {
+            pulse::beat();
             let mut job = match again.pop_front().map_or_else(|| self.next(durable, written.len()), Next::Job)
             {
                 Next::Job(job) if job.durable() && !durable => {
@@ -408,6 +419,8 @@ impl Writer<'_, '_> {
             self.db.run_once(level, &[])?;
             self.relaxed = !durable;
         }
+        // Somebody else may hold the file.
+        let _waiting = pulse::waiting();
         self.db.run("BEGIN IMMEDIATE", &[])?;
         Ok(())
     }

@@ -10,6 +10,8 @@ use super::room::Room;
 use super::{Bookmark, Intake, IntakeError, seen};
 use crate::crash_point;
 use crate::record::delivery::{Body, Delivery, DeliveryId, Receipt};
+use crate::record::disk;
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -65,9 +67,10 @@ impl Intake {
         deliveries: Vec<(Delivery, Option<Bookmark>)>,
         shared: Option<Bookmark>,
     ) -> Outcome<Vec<Outcome<Receipt>>> {
+        // The sender's disk and ours.
+        let _waiting = crate::pulse::waiting();
         self.settle_earlier();
-        let config = &self.0.config;
-        let mut room = Room::measure(&self.0.state_dir, config.reserve_bytes, config.reserve_percent)?;
+        let mut room = self.measure()?;
         let unique = ulid::Ulid::new().random();
         let arrivals: Vec<_> = deliveries
             .into_iter()
@@ -78,6 +81,42 @@ impl Intake {
                 self.stage(id, delivery, bookmark, &mut room)
             })
             .collect();
+        self.answer(arrivals, shared)
+    }
+
+    /// Makes one delivery durable whose bytes are those of a file that somebody opened: whoever could open it may hand
+    /// it in, wherever it lies. Its body is copied, and `body` is not looked at.
+    pub fn accept_open(&self, mut delivery: Delivery, file: File) -> Outcome<Receipt> {
+        self.settle_earlier();
+        let mut room = self.measure()?;
+        let name = PathBuf::from(&delivery.name);
+        let (file, stamp) = durable::regular(file, &name)?;
+        delivery.body = Body::Bytes(Vec::new());
+        let id = DeliveryId::new(delivery.received_at, ulid::Ulid::new().random());
+        let copied = self.copy(id, file, stamp, &name, &mut room);
+        let arrival = copied.map(|(stored, bytes, content_hash)| Arrival {
+            id,
+            delivery,
+            bookmark: None,
+            stored,
+            bytes,
+            content_hash,
+        });
+        let mut receipts = self.answer(vec![arrival], None)?;
+        receipts.pop().unwrap_or(Err(IntakeError::UnknownDelivery { id }))
+    }
+
+    fn measure(&self) -> Outcome<Room> {
+        let config = &self.0.config;
+        Room::measure(&self.0.state_dir, config.reserve_bytes, config.reserve_percent)
+    }
+
+    /// The steps that make arrivals durable, and their receipts.
+    fn answer(
+        &self,
+        arrivals: Vec<Outcome<Arrival>>,
+        shared: Option<Bookmark>,
+    ) -> Outcome<Vec<Outcome<Receipt>>> {
         let ids: Vec<_> = arrivals.iter().flatten().map(|arrival| arrival.id).collect();
         let durable = self.make_durable(arrivals, shared);
         if durable.is_err() {
@@ -119,7 +158,10 @@ impl Intake {
                     (Stored::Spool(path), length, Some(hash))
                 }
             }
-            Body::Copied(path) => self.copy(id, &path, room)?,
+            Body::Copied(path) => {
+                let (file, before) = durable::open_regular(&path)?;
+                self.copy(id, file, before, &path, room)?
+            }
             Body::Claimed { path, claim_dir } => {
                 room.take(state_dir, 0)?;
                 let Some(stamp) = durable::stamp(&path)? else {
@@ -132,8 +174,14 @@ impl Intake {
         Ok(Arrival { id, delivery, bookmark, stored, bytes, content_hash })
     }
 
-    fn copy(&self, id: DeliveryId, from: &Path, room: &mut Room) -> Outcome<(Stored, u64, Option<[u8; 32]>)> {
-        let (mut file, before) = durable::open_regular(from)?;
+    fn copy(
+        &self,
+        id: DeliveryId,
+        mut file: File,
+        before: Stamp,
+        from: &Path,
+        room: &mut Room,
+    ) -> Outcome<(Stored, u64, Option<[u8; 32]>)> {
         room.take(&self.0.state_dir, before.bytes)?;
         let (stored, bytes, hash) = if before.bytes <= self.0.config.inline_cap {
             let mut bytes = Vec::new();
@@ -205,7 +253,13 @@ impl Intake {
     /// Renames one file into its claim folder. Nothing is moved when it fails.
     fn take_over(&self, arrival: &mut Arrival) -> Outcome<()> {
         let Stored::Claim { from, folder, target, stamp } = &mut arrival.stored else { return Ok(()) };
-        let refused = |error| IntakeError::ClaimRefused { path: shown(from), source: error };
+        // A full or failing disk is no reason to take the file otherwise: it is tried again.
+        let refused = |error: std::io::Error| {
+            if disk::is_full(&error) || error.raw_os_error() == Some(Errno::IO.raw_os_error()) {
+                return IntakeError::io("move into the claim folder", from, error);
+            }
+            IntakeError::ClaimRefused { path: shown(from), source: error }
+        };
         // Opened first: a file that the daemon may move but not read would be stuck in the claim folder.
         durable::open_regular(from)?;
         if let Err(error) = durable::make_folder(folder, 0o700) {

@@ -25,10 +25,7 @@ impl Stamp {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             device: stat.st_dev,
             inode: stat.st_ino,
-            mtime_ns: stat
-                .st_mtime
-                .saturating_mul(1_000_000_000)
-                .saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            mtime_ns: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(stat.st_mtime_nsec),
         }
     }
 
@@ -62,6 +59,11 @@ pub(super) fn open_regular(path: &Path) -> Result<(File, Stamp), IntakeError> {
         Err(Errno::LOOP | Errno::NXIO) => return Err(IntakeError::NotRegular { path: shown(path) }),
         Err(error) => return Err(IntakeError::io("open", path, error)),
     };
+    regular(file, path)
+}
+
+/// An open file, if it is a regular one.
+pub(super) fn regular(file: File, path: &Path) -> Result<(File, Stamp), IntakeError> {
     let stat = rustix::fs::fstat(&file).map_err(|error| IntakeError::io("look at", path, error))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(IntakeError::NotRegular { path: shown(path) });

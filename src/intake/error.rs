@@ -2,6 +2,7 @@
 //! ever in a message.
 
 use crate::record::delivery::{DeliveryId, printable};
+use crate::record::disk;
 use crate::record::outcome::Actor;
 use crate::sqlite::raw::SqlError;
 use std::io;
@@ -12,7 +13,7 @@ use std::path::Path;
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// `spool.db` cannot be used.
-    #[error("the spool database {path} cannot be used: {source}; check its disk and permissions")]
+    #[error("the spool database {path} cannot be used: {source}; {}", disk::mend_database(source.code.unsigned_abs()))]
     Database {
         /// Its path, printable.
         path: String,
@@ -56,7 +57,7 @@ pub enum IntakeError {
         id: String,
     },
     /// A file or folder operation failed.
-    #[error("cannot {action} {path}: {source}; check its permissions and its disk")]
+    #[error("cannot {action} {path}: {source}; {}", disk::mend(source))]
     Io {
         /// What was tried.
         action: &'static str,
@@ -143,7 +144,7 @@ impl IntakeError {
         match self {
             Self::Database { source, .. } => database_actor(source),
             Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Actor::Broken,
+                io::ErrorKind::PermissionDenied => Actor::Broken,
                 _ => Actor::Transient,
             },
             Self::NoRoom { .. }
@@ -163,7 +164,7 @@ impl IntakeError {
     /// Whether only the delivery in hand is at fault, so that others may go on.
     pub fn is_of_one(&self) -> bool {
         match self {
-            Self::Io { source, .. } => !is_full(source),
+            Self::Io { source, .. } => !disk::refuses_all(source),
             Self::Damaged { .. }
             | Self::ClaimRefused { .. }
             | Self::NotRegular { .. }
@@ -183,11 +184,6 @@ impl IntakeError {
     }
 }
 
-/// Whether a disk has no room left.
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 /// A path as text for messages.
 pub(super) fn shown(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
@@ -195,11 +191,7 @@ pub(super) fn shown(path: &Path) -> String {
 
 /// A busy, full or failing disk may get better; a malformed or foreign file will not.
 const fn database_actor(error: &SqlError) -> Actor {
-    // SQLITE_BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN
-    match error.code & 0xff {
-        5 | 6 | 7 | 10 | 13 | 14 => Actor::Transient,
-        _ => Actor::Broken,
-    }
+    if error.transient() { Actor::Transient } else { Actor::Broken }
 }
 
 /// What the driver said when it opened the file.
@@ -207,4 +199,16 @@ pub(super) fn of_sqlx(error: &sqlx::Error) -> SqlError {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     let code = code.and_then(|code| code.parse().ok()).unwrap_or(0);
     SqlError { code, message: error.to_string(), rolled_back: true }
+}
+
+/// A layout that could not be brought up to date because the disk refused is the disk's fault.
+pub(super) fn of_layout(path: &Path, source: sqlx::migrate::MigrateError) -> IntakeError {
+    let path = shown(path);
+    if let sqlx::migrate::MigrateError::Execute(error) = &source {
+        let source = of_sqlx(error);
+        if source.transient() {
+            return IntakeError::Database { path, source };
+        }
+    }
+    IntakeError::Layout { path, source }
 }

@@ -24,9 +24,10 @@ mod tests;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
 pub use bookmarks::Bookmark;
-pub use error::{IntakeError, is_full};
+pub use error::IntakeError;
 pub use recovery::Recovered;
 pub use retire::{Original, Retirement};
+pub use room::room_of;
 pub use source_state::{SourceHealth, SourceState};
 pub use spool::{Backlog, Claimed, Look, SMALL, Share, Waiting};
 
@@ -71,6 +72,8 @@ struct Inner {
     unsettled: Mutex<Vec<DeliveryId>>,
     /// Deliveries that failed and are left alone for a while, by their id.
     resting: Mutex<HashMap<String, spool::Rest>>,
+    /// Leftovers that could not be unlinked: they are tried again.
+    stuck: Mutex<Vec<retire::Stuck>>,
     /// Leftovers that are unlinked; their rows go with the next retirement, which saves a flush.
     unlinked: Mutex<Vec<Vec<u8>>>,
 }
@@ -99,11 +102,25 @@ impl std::fmt::Debug for Intake {
     }
 }
 
+/// Makes a folder, and those above it, so that what is put into it cannot lose its way in a power cut.
+pub fn make_folder(path: &Path, mode: u32) -> Result<(), IntakeError> {
+    durable::make_folder(path, mode)
+}
+
 impl Intake {
     /// Opens the spool of this state directory, creating and migrating it as needed.
     pub fn open(state_dir: &Path, config: Config, handle: Handle) -> Result<Self, IntakeError> {
         for folder in [state_dir.to_owned(), state_dir.join("spool"), state_dir.join("originals")] {
             durable::make_folder(&folder, 0o750)?;
+        }
+        // A process that died may have made a folder and not come to flushing its name.
+        for folder in [durable::folder_of(state_dir), state_dir.join("originals")] {
+            match durable::sync_folder(&folder) {
+                // The folder above may be closed to the daemon: then somebody else made what is in it.
+                Err(IntakeError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::PermissionDenied => {}
+                other => other?,
+            }
         }
         let path = state_dir.join("spool.db");
         refuse_lost_spool(&path, &state_dir.join("spool"))?;
@@ -117,6 +134,7 @@ impl Intake {
             arrived: Condvar::new(),
             unsettled: Mutex::new(Vec::new()),
             resting: Mutex::new(HashMap::new()),
+            stuck: Mutex::new(Vec::new()),
             unlinked: Mutex::new(Vec::new()),
         })))
     }

@@ -67,6 +67,13 @@ enum Leaves {
     Again(PathBuf, Stamp),
 }
 
+/// A stored file that could not be removed.
+pub(super) struct Stuck {
+    path: PathBuf,
+    /// What it was when it was stored.
+    stored: Option<Stamp>,
+}
+
 impl Intake {
     /// Ends a delivery. Doing it again is harmless.
     pub fn retire(&self, id: DeliveryId, retirement: Retirement) -> Result<(), IntakeError> {
@@ -108,14 +115,18 @@ impl Intake {
                     self.take_again(ending, path)?;
                     again(ending);
                 }
-                Leaves::File(path, _) => match durable::unlink(path) {
+                Leaves::File(path, stored) => match durable::unlink(path) {
                     Ok(_) => {
                         folders.insert(durable::folder_of(path));
                         done.push(path.as_os_str().as_bytes().to_vec());
                     }
                     // The delivery has ended; its folder may have become read-only meanwhile.
-                    Err(error) => tracing::warn!(delivery = %ending.id, source = ending.row.source, %error,
-                        "a file that is stored and archived cannot be removed; the next start tries again"),
+                    Err(error) => {
+                        tracing::warn!(cdrd_delivery = %ending.id, cdrd_source = ending.row.source,
+                            "a file that is stored and archived stays for now: {error}");
+                        let stuck = Stuck { path: path.clone(), stored: *stored };
+                        super::locked(&self.0.stuck).push(stuck);
+                    }
                 },
                 Leaves::Again(..) => {
                     again(ending);
@@ -130,6 +141,22 @@ impl Intake {
         }
         crash_point::reached("retire-unlinked");
         Ok(())
+    }
+
+    /// Removes what could not be removed when it was stored. Costs nothing where there is nothing; call it now and then.
+    pub fn remove_stuck(&self) {
+        let stuck = std::mem::take(&mut *super::locked(&self.0.stuck));
+        for one in stuck {
+            // One that was written since is no leftover: recovery gives it back to its source.
+            if is_written_since(&one.path, one.stored.as_ref()) {
+                continue;
+            }
+            let folder = BTreeSet::from([durable::folder_of(&one.path)]);
+            match durable::unlink(&one.path).and_then(|_| durable::sync_folders(&folder)) {
+                Ok(()) => super::locked(&self.0.unlinked).push(one.path.as_os_str().as_bytes().to_vec()),
+                Err(_) => super::locked(&self.0.stuck).push(one),
+            }
+        }
     }
 
     /// A file that was written between the last look and its removal: its receipt is gone, and comes back under a new id.

@@ -1,7 +1,7 @@
 //! The disk reserve: below it the door refuses, so that storing, archiving and retiring can always go on.
 
-use super::Intake;
 use super::error::{IntakeError, shown};
+use super::{Config, Intake};
 use std::path::Path;
 
 /// What is left above the reserve, counted down while a call takes deliveries in.
@@ -14,10 +14,14 @@ pub(super) struct Room {
 impl Intake {
     /// Free bytes of the disk with the state directory, and how many of them stay free.
     pub fn room(&self) -> Result<(u64, u64), IntakeError> {
-        let config = &self.0.config;
-        let room = Room::measure(&self.0.state_dir, config.reserve_bytes, config.reserve_percent)?;
-        Ok((room.free, room.reserve))
+        room_of(&self.0.state_dir, &self.0.config)
     }
+}
+
+/// The same of a state directory that somebody else works on.
+pub fn room_of(state_dir: &Path, config: &Config) -> Result<(u64, u64), IntakeError> {
+    let room = Room::measure(state_dir, config.reserve_bytes, config.reserve_percent)?;
+    Ok((room.free, room.reserve))
 }
 
 impl Room {

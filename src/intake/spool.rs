@@ -53,6 +53,15 @@ impl Share {
         }
     }
 
+    /// Its name.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Small => "small",
+            Self::Large => "large",
+        }
+    }
+
     pub(super) const fn takes_small(self) -> bool {
         matches!(self, Self::All | Self::Small)
     }

@@ -31,8 +31,13 @@ pub(super) fn look_up<T: Copy>(words: &[(&str, T)], word: &str) -> Option<T> {
 }
 
 /// Whether a text begins like this, whatever the case.
+#[inline]
 pub(super) fn begins(text: &str, start: &str) -> bool {
-    text.as_bytes().get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start.as_bytes()))
+    let start = start.as_bytes();
+    let Some(head) = text.as_bytes().get(..start.len()) else { return false };
+    // Words of a list begin alike and end differently.
+    let last = |word: &[u8]| word.last().map(u8::to_ascii_lowercase);
+    last(head) == last(start) && head.eq_ignore_ascii_case(start)
 }
 
 #[cfg(test)]

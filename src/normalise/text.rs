@@ -7,14 +7,15 @@ use crate::record::card::Card;
 use crate::record::cdr::{Direction, TextColumn, TextColumns};
 use crate::record::extra::quoted;
 use crate::record::field::Field;
-use crate::record::raw::{RawRecord, Span, trimmed};
+use crate::record::raw::{RawRecord, trimmed};
 
 /// Name and number of a `"Name" <number>`; either may be empty.
 pub(super) fn caller_id(text: &str) -> (&str, &str) {
     let text = trimmed(text);
-    let bracketed = text
-        .strip_suffix('>')
-        .and_then(|front| front.rfind('<').map(|place| (&front[..place], trimmed(&front[place + 1..]))));
+    let bracketed = text.strip_suffix('>').and_then(|front| {
+        let place = front.bytes().rposition(|byte| byte == b'<')?;
+        Some((&front[..place], trimmed(&front[place + 1..])))
+    });
     match bracketed {
         Some((name, number)) => (unquoted(name), number),
         None if text.bytes().all(|b| b.is_ascii_digit() || b == b'+') => ("", text),
@@ -24,7 +25,8 @@ pub(super) fn caller_id(text: &str) -> (&str, &str) {
 
 /// Without the quotes around it. A single quote mark inside belongs to the name.
 fn unquoted(text: &str) -> &str {
-    let text = trimmed(text);
+    // Before `<number>` stands one space.
+    let text = trimmed(text.strip_suffix(' ').unwrap_or(text));
     text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).map_or(text, trimmed)
 }
 
@@ -100,26 +102,16 @@ pub(super) fn extra(raw: &RawRecord, failed: Fields, out: &mut String) {
     }
 }
 
-/// Most values are blank or begin with a letter or digit: the full test is for the few others.
 fn is_blank(value: &str) -> bool {
-    !value.starts_with(|c: char| c.is_ascii_graphic()) && value.trim().is_empty()
+    trimmed(value).is_empty()
 }
 
 /// All columns that keep a field's text exactly as written.
 pub(super) fn as_written(raw: &RawRecord) -> TextColumns {
-    // For both numbers, and what else is short.
-    let mut room = 64;
-    for (place, column) in raw.layout.columns.iter().enumerate() {
-        if column.in_extra {
-            let Span { start, end } = raw.span(place);
-            room += column.member.len() + (end - start) as usize + 4;
-        }
-    }
-    let mut text = TextColumns::beside(raw.text(), room);
-    for (place, column) in raw.layout.columns.iter().enumerate() {
-        if let Some(home) = column.home {
-            text.point(home, raw.span(place));
-        }
+    // For both numbers, names and `extra` with its headers: about as long as the record.
+    let mut text = TextColumns::beside(raw.text(), raw.text().len().max(64));
+    for (place, home) in &raw.layout.homes {
+        text.point(*home, raw.span(*place));
     }
     text
 }

@@ -8,13 +8,15 @@
 use super::document::{self, Context, Step};
 use super::{Pipeline, PipelineError, Progress, repeats};
 use crate::intake::{Intake, Look, Original, OriginalWriter, SMALL};
-use crate::record::delivery::{DeliveryId, Spooled, SpooledBody};
+use crate::record::delivery::{DeliveryId, Spooled, SpooledBody, printable};
+use crate::record::disk;
 use crate::record::port::{Scratch, ScratchFile};
 use crate::store::Pending;
 use crate::unpack::{self, Found, ReadSeek, UnpackError};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +67,10 @@ pub(super) fn read(
 fn open(body: &SpooledBody) -> std::io::Result<Box<dyn ReadSeek>> {
     Ok(match body {
         SpooledBody::Bytes(bytes) => Box::new(Cursor::new(bytes.clone())),
-        SpooledBody::File { path, .. } => Box::new(File::open(path)?),
+        SpooledBody::File { path, .. } => {
+            let named = |error| disk::at("open", &printable(path.as_os_str().as_bytes()), &error);
+            Box::new(File::open(path).map_err(named)?)
+        }
     })
 }
 
@@ -206,14 +211,14 @@ impl Copy {
         } else {
             Kept::Written(intake.original(delivery)?)
         };
-        let progress = context.pipeline.progress.clone();
+        let progress = context.pipeline.parts.progress.clone();
         Ok(Self { hasher: blake3::Hasher::new(), bytes: 0, kept, intake, delivery, progress })
     }
 
     fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
-        self.progress.add_bytes(bytes.len() as u64);
+        self.progress.add_bytes(self.delivery, bytes.len() as u64);
         if let Kept::Bytes(kept) = &mut self.kept {
             if self.bytes <= SMALL {
                 kept.extend_from_slice(bytes);
@@ -269,8 +274,38 @@ impl Scratch for ScratchFolder {
         use rustix::fs::{Mode, OFlags};
         // O_TMPFILE: the file never has a name, so that a crash leaves nothing.
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&self.0, flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(Box::new(File::from(file)))
+        let folder = printable(self.0.as_os_str().as_bytes());
+        let file = rustix::fs::open(&self.0, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| disk::at("make a temporary file in", &folder, &error.into()))?;
+        Ok(Box::new(Temporary { file: File::from(file), folder }))
+    }
+}
+
+/// A file without a name, whose errors say where it is.
+struct Temporary {
+    file: File,
+    folder: String,
+}
+
+impl Write for Temporary {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes).map_err(|error| disk::at("write a temporary file in", &self.folder, &error))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Read for Temporary {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.file.read(buffer)
+    }
+}
+
+impl Seek for Temporary {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

@@ -323,7 +323,7 @@ impl<'c, 'p> Committer<'c, 'p> {
     fn push(&mut self, row: ChunkRow) -> Result<(), PipelineError> {
         let number = self.next_row;
         self.next_row += 1;
-        self.context.pipeline.progress.add_rows(1);
+        self.context.pipeline.parts.progress.add_row(self.context.spooled.id);
         if number >= self.opened.next_row {
             self.bytes += size_of_row(&row);
             self.rows.push(row);

@@ -71,7 +71,7 @@ pub(super) fn bring_to_end(
         Ok(()) => {
             for (spooled, end) in stored {
                 journal::delivery_ended(spooled, &end);
-                pipeline.progress.add_delivery(spooled, &end);
+                pipeline.parts.progress.add_delivery(spooled, &end);
                 group.worked.push(Worked { id: spooled.id, outcome: Ok(end) });
             }
         }

@@ -2,6 +2,7 @@
 //! all of them are read, and a crash or a failure leaves everything as it was.
 
 use super::document::{self, Context, Step};
+use super::retry::halt;
 use super::{Ended, Pipeline, PipelineError, Progress, body::ScratchFolder, ended};
 use crate::crash_point;
 use crate::intake::{IntakeError, Look, OriginalRead};
@@ -45,10 +46,13 @@ impl Pipeline {
             crash_point::reached("replay-withdrawn");
             let mut all = Vec::with_capacity(again.len());
             for spooled in again {
+                halt(stop)?;
                 let documents = self.read_original(spooled, None, stop)?;
                 all.push((ended(&self.refresh(spooled)?), documents));
             }
             crash_point::reached("replay-read");
+            // The last moment at which all of it can be taken back.
+            halt(stop)?;
             Ok(all)
         })?;
         crash_point::reached("replay-switched");
@@ -86,7 +90,7 @@ impl Pipeline {
     /// The body as it arrived.
     pub(super) fn original(&self, spooled: &Spooled) -> Result<Original, PipelineError> {
         match self.parts.intake.open_original(spooled.id) {
-            Ok(body) => Ok(Original { body, progress: self.progress() }),
+            Ok(body) => Ok(Original { id: spooled.id, body, progress: self.progress() }),
             Err(IntakeError::UnknownDelivery { id } | IntakeError::BodyGone { id, .. }) => {
                 Err(PipelineError::OriginalGone { delivery: id.to_string(), name: spooled.name.clone() })
             }
@@ -176,6 +180,7 @@ impl Pipeline {
 
 /// An original that counts what is read of it.
 pub(super) struct Original {
+    id: DeliveryId,
     body: Box<dyn OriginalRead>,
     progress: Arc<Progress>,
 }
@@ -183,7 +188,7 @@ pub(super) struct Original {
 impl Read for Original {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.body.read(buffer)?;
-        self.progress.add_bytes(read as u64);
+        self.progress.add_bytes(self.id, read as u64);
         Ok(read)
     }
 }

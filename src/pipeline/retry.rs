@@ -255,7 +255,7 @@ fn reads_alike(now: &Dialect, then: &Dialect) -> bool {
         && now.times.starts_with(&then.times)
 }
 
-fn halt(stop: &AtomicBool) -> Result<(), PipelineError> {
+pub(super) fn halt(stop: &AtomicBool) -> Result<(), PipelineError> {
     if stop.load(Ordering::Relaxed) { Err(PipelineError::Stopping) } else { Ok(()) }
 }
 

@@ -222,11 +222,13 @@ impl TextColumns {
         Self { written: Some(Arc::clone(written)), made: String::with_capacity(room), ..Self::default() }
     }
 
+    #[inline]
     fn written(&self) -> &str {
         self.written.as_deref().unwrap_or_default()
     }
 
     /// Sets a column to what stands at this place of the record's text.
+    #[inline]
     pub fn point(&mut self, column: TextColumn, span: Span) {
         self.spans[column as usize] = span;
     }
@@ -245,6 +247,7 @@ impl TextColumns {
     }
 
     /// The text of a column; empty when blank.
+    #[inline]
     pub fn get(&self, column: TextColumn) -> &str {
         let span = self.spans[column as usize];
         let written = self.written();

@@ -1,11 +1,13 @@
 //! One thing that arrived from a source, from the outside world to its receipt.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 /// Id of a delivery: a ULID, so that ids sort by arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DeliveryId(ulid::Ulid);
 
 impl DeliveryId {
@@ -27,6 +29,20 @@ impl FromStr for DeliveryId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         ulid::Ulid::from_string(text).map(Self)
+    }
+}
+
+impl TryFrom<String> for DeliveryId {
+    type Error = ulid::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<DeliveryId> for String {
+    fn from(id: DeliveryId) -> Self {
+        id.to_string()
     }
 }
 

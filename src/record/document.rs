@@ -152,6 +152,8 @@ pub struct Layout {
     pub hash: [u8; 16],
     /// Places of the columns in the order of their sorted headers, for hashing values.
     pub by_header: Vec<usize>,
+    /// Places of the columns that a column of the table keeps as written, and which.
+    pub homes: Vec<(usize, TextColumn)>,
     by_field: [Option<u16>; Field::COUNT],
 }
 
@@ -212,7 +214,9 @@ impl Layout {
         }
         let mut hash = [0; 16];
         hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        Ok(Self { card, family, kind, columns, dialect, hash, by_header, by_field })
+        let homes =
+            columns.iter().enumerate().filter_map(|(place, column)| Some((place, column.home?))).collect();
+        Ok(Self { card, family, kind, columns, dialect, hash, by_header, homes, by_field })
     }
 
     /// What identity is made of here, in words: the lists of the family with the headers behind them. Rows that are
@@ -249,6 +253,7 @@ impl Layout {
     }
 
     /// The place of a canonical field, if the layout has it.
+    #[inline]
     pub fn column_of(&self, field: Field) -> Option<usize> {
         self.by_field[field as usize].map(usize::from)
     }

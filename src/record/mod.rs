@@ -5,6 +5,7 @@
 pub mod card;
 pub mod cdr;
 pub mod delivery;
+pub mod disk;
 pub mod document;
 pub mod extra;
 pub mod field;

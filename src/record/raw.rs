@@ -26,12 +26,14 @@ pub struct Span {
 
 impl Span {
     /// A record is capped at 1 MiB by the readers, so that places in it fit.
+    #[inline]
     pub fn new(start: usize, end: usize) -> Self {
         let narrow = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
         Self { start: narrow(start), end: narrow(end) }
     }
 
     /// What stands there; nothing where it ends behind the text.
+    #[inline]
     pub fn of(self, text: &str) -> &str {
         text.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
@@ -71,6 +73,7 @@ impl Values {
     }
 
     /// A stretch of what was taken is the next column's value.
+    #[inline]
     pub fn lend(&mut self, start: usize, end: usize) {
         self.spans.push(Span::new(start, end));
     }
@@ -105,11 +108,13 @@ impl RawRecord {
     }
 
     /// The value of a column by its place; empty when the row is shorter.
+    #[inline]
     pub fn value(&self, column: usize) -> &str {
         self.span(column).of(&self.text)
     }
 
     /// Where in its text the record has the value of a column.
+    #[inline]
     pub fn span(&self, column: usize) -> Span {
         self.spans.get(column).copied().unwrap_or_default()
     }
@@ -130,11 +135,13 @@ impl RawRecord {
     }
 
     /// The value of a canonical field; empty when blank or when the layout lacks it.
+    #[inline]
     pub fn get(&self, field: Field) -> &str {
         self.layout.column_of(field).map_or("", |column| self.value(column))
     }
 
     /// The same without blanks around it.
+    #[inline]
     pub fn trimmed(&self, field: Field) -> &str {
         trimmed(self.get(field))
     }
@@ -150,6 +157,7 @@ impl RawRecord {
 }
 
 /// As `trim`, but quick where nothing is to be trimmed, as nearly always.
+#[inline]
 pub fn trimmed(text: &str) -> &str {
     match text.as_bytes() {
         [] | [b'!'..=b'~'] | [b'!'..=b'~', .., b'!'..=b'~'] => text,

@@ -16,6 +16,7 @@ mod watch;
 mod writers;
 
 use crate::intake::{Intake, IntakeError, SourceHealth};
+use crate::pulse;
 use crate::record::delivery::printable;
 use crate::record::outcome::Actor;
 use notify::RecommendedWatcher;
@@ -184,6 +185,7 @@ impl Folder {
         // Ends when the last sender is dropped.
         std::thread::spawn(move || wake.into_iter().for_each(|()| bell.ring()));
         while !stopped() {
+            pulse::beat();
             let began = Instant::now();
             let next_look = match self.look(began) {
                 // A folder that is moved away or unmounted tells nothing: a look every few seconds finds it gone. In
@@ -200,6 +202,7 @@ impl Folder {
             let rested = Instant::now() + BURST.max(self.walked * REST);
             watch::wait(&self.bell, next_look, &stopped);
             while !stopped() && Instant::now() < rested {
+                pulse::beat();
                 std::thread::sleep(rested.saturating_duration_since(Instant::now()).min(BURST));
             }
         }
@@ -214,7 +217,10 @@ impl Folder {
             self.forgiven = Some(now);
         }
         let began = Instant::now();
-        let walk = match walk::walk(&self.config.path, self.config.recursive) {
+        let waiting = pulse::waiting();
+        let walked = walk::walk(&self.config.path, self.config.recursive);
+        drop(waiting);
+        let walk = match walked {
             Ok(walk) => walk,
             Err(error) => return Err(self.unreachable(error)),
         };
@@ -244,6 +250,7 @@ impl Folder {
 
     /// Makes sure that the folder is there, and watched: it may have been removed, mounted over or restored.
     fn find_root(&mut self) -> Result<(), FolderError> {
+        let _waiting = pulse::waiting();
         let metadata = match std::fs::metadata(&self.config.path) {
             Ok(metadata) if metadata.is_dir() => metadata,
             Ok(_) => return Err(self.unreachable(io::ErrorKind::NotADirectory.into())),

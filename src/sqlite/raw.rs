@@ -13,6 +13,15 @@ use std::ops::ControlFlow;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
+/// Steps of SQLite's machine after which a statement has shown that it still comes on: a fraction of a second.
+const STEPS: c_int = 1_000_000;
+
+/// Called by SQLite inside long statements; 0 lets them go on.
+extern "C" fn progress(_: *mut std::ffi::c_void) -> c_int {
+    crate::pulse::beat();
+    0
+}
+
 /// SQLite refused something.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (SQLite code {code})")]
@@ -100,6 +109,10 @@ impl<'c> Connection<'c> {
     /// Takes over a locked connection.
     pub fn new(mut lock: LockedSqliteHandle<'c>) -> Self {
         let db = lock.as_raw_handle();
+        // SAFETY: the connection is open and ours; the function needs no argument and is never gone.
+        unsafe {
+            ffi::sqlite3_progress_handler(db.as_ptr(), STEPS, Some(progress), std::ptr::null_mut());
+        }
         Self(Rc::new(Handle { db, _lock: lock }))
     }
 

@@ -2,6 +2,7 @@
 
 use super::ChunkRow;
 use super::query::Value;
+use serde::{Deserialize, Serialize};
 
 /// Open rejections of one document and what their rows are now.
 #[derive(Debug)]
@@ -14,7 +15,7 @@ pub struct Retry {
 }
 
 /// What a switch changed in table `cdr`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Switched {
     /// Rows that were not there before.
     pub added: u64,
@@ -29,7 +30,7 @@ pub struct Switched {
 }
 
 /// One row before and after; `None` where it is not there.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RowChange {
     /// As it was.
     pub before: Option<Vec<Value>>,

@@ -300,6 +300,7 @@ impl<T> Pending<T> {
             Err(TryRecvError::Disconnected) => Err(StoreError::WriterGone),
             Err(TryRecvError::Empty) => {
                 (self.hurry)();
+                let _waiting = crate::pulse::waiting();
                 self.answer.recv().unwrap_or(Err(StoreError::WriterGone))
             }
         }
@@ -319,14 +320,14 @@ pub enum StoreError {
     #[error("the document was taken over by another run; this chunk was dropped and nothing of it stored")]
     FenceLost,
     /// Busy, disk full, I/O error: it will be tried again.
-    #[error(
-        "the database {path} cannot be written now: {cause}; free disk space or check the disk, storing resumes by itself"
-    )]
+    #[error("the database {path} cannot be written now: {cause}; {mend}")]
     Transient {
         /// The database file.
         path: String,
         /// SQLite's words.
         cause: String,
+        /// What helps.
+        mend: &'static str,
     },
     /// The database is damaged, of another version, or refuses a statement for good.
     #[error(
@@ -337,6 +338,15 @@ pub enum StoreError {
         path: String,
         /// SQLite's words.
         cause: String,
+    },
+    /// The path leads to another file, or to none.
+    #[error(
+        "the database {path} was moved, replaced or unmounted while cdrd runs: nothing is written into the old file any more; \
+         put it back with its -wal (it then goes on by itself), or restart cdrd to go on with what is there now"
+    )]
+    Moved {
+        /// The database file.
+        path: String,
     },
     /// The writer thread ended.
     #[error("the store's writer has ended; restart cdrd and look for its last message")]
@@ -354,7 +364,7 @@ impl StoreError {
     pub const fn actor(&self) -> Actor {
         match self {
             Self::FenceLost | Self::SwitchLost | Self::Transient { .. } => Actor::Transient,
-            Self::Broken { .. } | Self::WriterGone | Self::Origin(_) => Actor::Broken,
+            Self::Broken { .. } | Self::Moved { .. } | Self::WriterGone | Self::Origin(_) => Actor::Broken,
         }
     }
 }

@@ -83,7 +83,7 @@ pub struct StoredLayout {
 pub type See<'s> = dyn FnMut(&[String], Vec<Value>) -> ControlFlow<()> + 's;
 
 /// A value as the database holds it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[expect(missing_docs, reason = "the names are the database's storage classes")]
 pub enum Value {
     Null,

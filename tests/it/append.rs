@@ -63,15 +63,15 @@ impl Bench {
             pinned_format: None,
             reading: [0; 16],
         };
-        self.follower = Some(Follower::new(settings, works.intake.clone()));
+        self.follower = Some(Follower::new(settings, works.storing.intake.clone()));
         self.works = Some(works);
     }
 
     fn stop(&mut self) {
         self.follower = None;
         if let Some(works) = self.works.take() {
-            works.store.close();
-            works.intake.close();
+            works.storing.store.close();
+            works.storing.intake.close();
         }
     }
 
@@ -87,7 +87,7 @@ impl Bench {
     }
 
     fn store(&self) {
-        let pipeline = &self.works.as_ref().expect("started").pipeline;
+        let pipeline = &self.works.as_ref().expect("started").storing.pipeline;
         while let Some(worked) = pipeline.work(&AtomicBool::new(false)).expect("the store works") {
             assert!(worked.outcome.is_ok(), "{:?}", worked.outcome);
         }
@@ -134,7 +134,8 @@ impl Bench {
     }
 
     fn health(&self) -> (SourceHealth, String) {
-        let states = self.works.as_ref().expect("started").intake.source_states().expect("it is open");
+        let states =
+            self.works.as_ref().expect("started").storing.intake.source_states().expect("it is open");
         let state = states.into_iter().find(|state| state.source == "pbx-file").expect("it was looked at");
         (state.health, state.message)
     }

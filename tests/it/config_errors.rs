@@ -75,7 +75,7 @@ fn keys_and_tables_that_do_not_exist() {
     );
     assert_said(
         "[mail]\nhost = \"imap.example\"\n",
-        "config.toml:1: mail: there is no such key; known here: state_dir, store, http, origin, source, format",
+        "config.toml:1: mail: there is no such key; known here: state_dir, store, http, keep, origin, source, format",
     );
     assert_said(
         "[origin]\nname = \"x\"",

@@ -11,7 +11,9 @@ const SHIPPED: &str = include_str!("../../config.toml");
 fn loaded(folder: &Path, text: &str) -> Result<Config, Box<dyn std::error::Error>> {
     let file = folder.join("config.toml");
     std::fs::write(&file, text)?;
-    Ok(load(&file, &Surroundings { state_directory: None, formats: &["asterisk-cdr-csv"] })?)
+    let config = load(&file, &Surroundings { state_directory: None, formats: &["asterisk-cdr-csv"] })?;
+    // What it means, not how it is written.
+    Ok(Config { written: [0; 32], ..config })
 }
 
 /// Table, key, value and whether the line is commented out, for each line that states a key.
@@ -22,6 +24,7 @@ fn statements() -> Vec<(Table, &'static str, &'static str, bool)> {
         match line {
             "[store]" => table = Table::Store,
             "[http]" => table = Table::Http,
+            "[keep]" => table = Table::Keep,
             "[[origin]]" => table = Table::Origin,
             "[[source]]" => table = Table::Source,
             "# [[format]]" => table = Table::Format,

@@ -44,7 +44,7 @@ fn hostile_names_stay_names() {
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     below.sort();
-    assert_eq!(below, ["config.toml", "inbox", "log", "var"]);
+    assert_eq!(below, ["config.toml", "inbox", "log.txt", "var"]);
     assert_eq!(site.cdrd(&["deliveries"]).status.code(), Some(0));
 }
 

@@ -208,7 +208,7 @@ fn a_row_that_no_longer_reads_leaves_a_tombstone_and_a_rejection() {
 }
 
 #[test]
-fn nothing_is_done_where_an_original_is_missing_or_a_daemon_runs() {
+fn nothing_is_done_where_an_original_is_missing() {
     let site = Site::new("UTC", "DE");
     import(&site, "a.csv", &rows(0..30), 0);
     import(&site, "b.csv", &rows(20..50), 0);
@@ -225,14 +225,6 @@ fn nothing_is_done_where_an_original_is_missing_or_a_daemon_runs() {
     assert!(said(&output).contains(&format!("the original of delivery {missing}")), "{}", said(&output));
     assert!(before == (site.table(), places(&site)));
     assert_eq!(site.query("cdr.db", "SELECT DISTINCT state FROM document"), ["done"]);
-    let mut daemon = site.start(None);
-    site.wait_drained(&mut daemon);
-    for arguments in [&["replay", "--all"][..], &["rejected", "retry", "--all"]] {
-        let output = site.cdrd(arguments);
-        assert_eq!(output.status.code(), Some(1));
-        assert!(said(&output).contains(&format!("process {}", daemon.0.id())), "{}", said(&output));
-    }
-    site.stop(daemon);
     for arguments in [&["replay"][..], &["rejected", "retry"]] {
         assert_eq!(site.cdrd(arguments).status.code(), Some(2), "everything by mistake");
     }

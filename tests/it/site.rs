@@ -72,12 +72,30 @@ impl Site {
 
     /// Starts the daemon, which dies at the crash point if one is given.
     pub fn start(&self, crash: Option<&str>) -> Daemon {
+        let crash: Vec<_> = crash.map(|crash| ("CDRD_CRASH", PathBuf::from(crash))).into_iter().collect();
+        self.start_with(&crash)
+    }
+
+    /// Starts the daemon with these in its environment.
+    pub fn start_with(&self, environment: &[(&str, PathBuf)]) -> Daemon {
         let mut command = self.command(&["run"]);
-        if let Some(crash) = crash {
-            command.env("CDRD_CRASH", crash);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        self.started(command)
+    }
+
+    /// Starts the daemon, in which threads wait at the named place until the file exists.
+    pub fn start_held(&self, hold: Option<(&str, &Path)>) -> Daemon {
+        let mut command = self.command(&["run"]);
+        if let Some((place, until)) = hold {
+            command.env("CDRD_HANG", place).env("CDRD_HANG_UNTIL", until);
         }
+        self.started(command)
+    }
+
+    /// A daemon started by this command, which says what it says in the log.
+    pub fn started(&self, mut command: Command) -> Daemon {
         let log =
-            fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log file");
+            fs::OpenOptions::new().create(true).append(true).open(self.path("log.txt")).expect("a log file");
         let said_before = self.log().len();
         let errors = log.try_clone().expect("a second handle");
         Daemon(command.stdout(log).stderr(errors).spawn().expect("the binary runs"), said_before)
@@ -134,7 +152,7 @@ impl Site {
     }
 
     pub fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
+        fs::read_to_string(self.path("log.txt")).unwrap_or_default()
     }
 
     /// Stops the daemon politely; it must end well within ten seconds.

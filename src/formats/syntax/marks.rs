@@ -3,65 +3,60 @@
 //! Must never look at more than a block, nor know what a mark means: that is `split`'s.
 
 /// Bytes that are looked at together.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
-/// Multiplied with eight bytes that are 0 or 1, it gathers them in the highest byte, the first as its lowest bit.
-const GATHER: u64 = 0x0102_0408_1020_4080;
-
-/// The places of all separators, quotes and line ends.
-pub(super) struct Marks<'b> {
-    bytes: &'b [u8],
-    separator: u8,
-    quote: u8,
-    /// Where the block begins that is looked at.
-    base: usize,
-    /// Its marks that were not given yet.
-    bits: u64,
+/// What stands in a block, a bit for each byte; bit 0 is the first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Marks {
+    /// Separators, CR and LF.
+    pub(super) stops: u64,
+    pub(super) quotes: u64,
 }
 
-impl<'b> Marks<'b> {
-    pub(super) fn new(bytes: &'b [u8], separator: u8, quote: u8) -> Self {
-        let mut all = Self { bytes, separator, quote, base: 0, bits: 0 };
-        all.bits = all.block();
-        all
-    }
-
-    /// The bits of the block at `base`.
-    fn block(&self) -> u64 {
-        let rest = &self.bytes[self.base..];
-        if let Some(whole) = rest.first_chunk() {
-            return marks(whole, self.separator, self.quote);
+impl Marks {
+    /// Of at most a block of bytes.
+    #[inline]
+    pub(super) fn of(bytes: &[u8], separator: u8, quote: u8) -> Self {
+        if let Some(block) = bytes.first_chunk() {
+            return find(block, separator, quote);
         }
         let mut padded = [0; BLOCK];
-        padded[..rest.len()].copy_from_slice(rest);
-        marks(&padded, self.separator, self.quote) & ((1 << rest.len()) - 1)
+        padded[..bytes.len()].copy_from_slice(bytes);
+        let (all, there) = (find(&padded, separator, quote), (1 << bytes.len()) - 1);
+        Self { stops: all.stops & there, quotes: all.quotes & there }
     }
 
+    /// Bytes with an odd number of quotes up to themselves; `open` has all bits set where a quote is open before the block.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<usize> {
-        while self.bits == 0 {
-            if self.bytes.len() - self.base <= BLOCK {
-                return None;
-            }
-            self.base += BLOCK;
-            self.bits = self.block();
-        }
-        let at = self.base + self.bits.trailing_zeros() as usize;
-        self.bits &= self.bits - 1;
-        Some(at)
+    pub(super) fn inside(self, open: u64) -> u64 {
+        [1, 2, 4, 8, 16, 32].into_iter().fold(self.quotes, |odd, shift| odd ^ (odd << shift)) ^ open
     }
 }
 
-/// A bit for each byte that is a separator, a quote or a line end; bit 0 is the first byte.
-fn marks(block: &[u8; BLOCK], separator: u8, quote: u8) -> u64 {
+const STOP: u8 = 1;
+const QUOTE: u8 = 2;
+
+fn find(block: &[u8; BLOCK], separator: u8, quote: u8) -> Marks {
     // Written so that the compiler compares sixteen or more bytes by one instruction.
-    let mut found = [0; BLOCK];
-    for (found, byte) in found.iter_mut().zip(block) {
-        let is = |mark| u8::from(*byte == mark);
-        *found = is(separator) | is(quote) | is(b'\n') | is(b'\r');
+    let mut kinds = [0; BLOCK];
+    for (kind, byte) in kinds.iter_mut().zip(block) {
+        let is = |mark, kind| if *byte == mark { kind } else { 0 };
+        *kind = is(separator, STOP) | is(b'\r', STOP) | is(b'\n', STOP) | is(quote, QUOTE);
     }
-    let eights = found.as_chunks().0.iter().rev();
-    eights.fold(0, |bits, eight| bits << 8 | u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56)
+    let mut found = Marks::default();
+    for eight in kinds.as_chunks().0.iter().rev() {
+        let eight = u64::from_le_bytes(*eight);
+        found.stops = found.stops << 8 | gather(eight);
+        found.quotes = found.quotes << 8 | gather(eight >> 1);
+    }
+    found
+}
+
+/// The lowest bits of eight bytes.
+const fn gather(eight: u64) -> u64 {
+    const LOWEST: u64 = u64::MAX / 255;
+    // Multiplied with bytes that are 0 or 1, it gathers them in the highest byte, the first as its lowest bit.
+    (eight & LOWEST).wrapping_mul(0x0102_0408_1020_4080) >> 56
 }
 
 #[cfg(test)]
@@ -69,13 +64,22 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![any::<u8>(), Just(b','), Just(b'"'), Just(b'\n'), Just(b'\r')];
+        proptest::collection::vec(byte, 0..=BLOCK)
+    }
+
     proptest! {
         #[test]
-        fn each_mark_has_its_bit(bytes in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b','), Just(b'"'), Just(b'\n'), Just(b'\r')], BLOCK)) {
-            let block: &[u8; BLOCK] = bytes.as_slice().try_into().expect("it is one block");
-            let found = marks(block, b',', b'"');
+        fn each_mark_has_its_bit(bytes in bytes(), open in any::<bool>()) {
+            let found = Marks::of(&bytes, b',', b'"');
+            let inside = found.inside(if open { u64::MAX } else { 0 });
+            let mut odd = open;
             for (place, byte) in bytes.iter().enumerate() {
-                prop_assert_eq!(found >> place & 1 == 1, b",\"\r\n".contains(byte));
+                odd ^= *byte == b'"';
+                prop_assert_eq!(found.stops >> place & 1 == 1, matches!(byte, b',' | b'\r' | b'\n'));
+                prop_assert_eq!(found.quotes >> place & 1 == 1, *byte == b'"');
+                prop_assert_eq!(inside >> place & 1 == 1, odd);
             }
         }
     }

@@ -5,7 +5,7 @@
 //! drops them, which is why the splitting is done here.
 
 use super::encoding::{decode, windows};
-use super::marks::Marks;
+use super::marks::{BLOCK, Marks};
 use crate::record::document::Encoding;
 use crate::record::raw::Values;
 use memchr::memchr;
@@ -37,20 +37,23 @@ pub(super) enum Split {
     Torn,
 }
 
-/// The quote that encloses a field, behind those that are doubled. `None` where the line ends first.
-fn closing(bytes: &[u8], marks: &mut Marks<'_>, separator: u8, quotes: &mut Quotes) -> Option<usize> {
-    loop {
-        let at = marks.next()?;
-        match bytes[at] {
-            mark if mark == separator => {}
-            b'\r' | b'\n' => return None,
-            mark if bytes.get(at + 1) != Some(&mark) => return Some(at),
-            _ => {
-                *quotes = Quotes::Doubled;
-                marks.next();
-            }
-        }
+/// Whether two bits are set.
+const fn is_two(bits: u64) -> bool {
+    (bits & bits.wrapping_sub(1)).is_power_of_two()
+}
+
+/// How a field is enclosed; `None` where its quotes do something else. `two`: it has two quotes.
+fn enclosed(field: &[u8], mark: u8, two: bool) -> Option<Quotes> {
+    let [first, inner @ .., last] = field else { return None };
+    if *first != mark || *last != mark {
+        return None;
     }
+    let (mut inner, mut quotes) = (inner, Quotes::Plain);
+    while !two && let Some(place) = memchr(mark, inner) {
+        inner = inner[place + 1..].strip_prefix(&[mark])?;
+        quotes = Quotes::Doubled;
+    }
+    Some(quotes)
 }
 
 /// Splits records; keeps its room between them.
@@ -83,28 +86,46 @@ impl Splitter {
     /// fields. Gives the length of the line, without its end; `None` where [`Self::feed`] must look.
     pub(super) fn line(&mut self, bytes: &[u8], separator: u8) -> Option<usize> {
         self.restart();
-        let mut marks = Marks::new(bytes, separator, self.quote.unwrap_or(separator));
-        let mut start = 0;
-        loop {
-            let mut span = Span { start, end: 0, stop: marks.next()?, quotes: Quotes::None };
-            if Some(bytes[span.stop]) == self.quote && bytes[span.stop] != separator {
-                if span.stop != start {
-                    return None;
-                }
-                span.quotes = Quotes::Plain;
-                (span.start, span.end) =
-                    (start + 1, closing(bytes, &mut marks, separator, &mut span.quotes)?);
-                span.stop = marks.next().filter(|stop| *stop == span.end + 1)?;
-            } else {
-                span.end = span.stop;
-            }
-            let stop = span.stop;
-            self.spans.push(span);
-            if bytes[stop] != separator {
-                return Some(stop);
-            }
-            start = stop + 1;
+        if self.quote == Some(separator) {
+            return None;
         }
+        // Where a field begins, whether one goes on in quotes from block to block, and whether it had quotes before.
+        let (mut start, mut open, mut earlier) = (0, 0, false);
+        for (block, base) in bytes.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
+            let mut marks = Marks::of(block, separator, self.quote.unwrap_or(separator));
+            if self.quote.is_none() {
+                marks.quotes = 0;
+            }
+            let inside = marks.inside(open);
+            while marks.stops != 0 {
+                let bit = marks.stops & marks.stops.wrapping_neg();
+                let stop = base + marks.stops.trailing_zeros() as usize;
+                marks.stops ^= bit;
+                if inside & bit != 0 {
+                    if bytes[stop] != separator {
+                        return None;
+                    }
+                    continue;
+                }
+                let quotes = marks.quotes & (bit - 1);
+                marks.quotes ^= quotes;
+                let field = &bytes[start..stop];
+                let span = if earlier || quotes != 0 {
+                    let quotes = enclosed(field, self.quote?, !earlier && is_two(quotes))?;
+                    Span { start: start + 1, end: stop - 1, stop, quotes }
+                } else {
+                    Span { start, end: stop, stop, quotes: Quotes::None }
+                };
+                self.spans.push(span);
+                if bytes[stop] != separator {
+                    return Some(stop);
+                }
+                (start, earlier) = (stop + 1, false);
+            }
+            earlier |= marks.quotes != 0;
+            open = if inside >> (BLOCK - 1) == 0 { 0 } else { u64::MAX };
+        }
+        None
     }
 
     /// Goes on splitting a record of which `bytes` are known; `line` is where its last line begins.
@@ -183,6 +204,7 @@ pub struct Fields<'r> {
 
 impl<'r> Fields<'r> {
     /// How many there are.
+    #[inline]
     pub fn len(&self) -> usize {
         self.spans.len()
     }
@@ -216,6 +238,7 @@ impl<'r> Fields<'r> {
     }
 
     /// The bytes of a field between its quotes; doubled quotes stay doubled.
+    #[inline]
     pub fn bytes(&self, place: usize) -> &'r [u8] {
         self.spans.get(place).map_or(&[], |span| &self.bytes[span.start..span.end])
     }

@@ -98,7 +98,9 @@ impl Follower {
     /// Hands over what is new in each file. Gives when to look again, unless something happens before.
     pub fn look(&mut self, now: Instant) -> Result<Instant, FolderError> {
         self.bell.take();
+        let waiting = crate::pulse::waiting();
         let folder = std::fs::read_dir(&self.config.path).and_then(|_| std::fs::metadata(&self.config.path));
+        drop(waiting);
         let root = match folder {
             Ok(metadata) => Some((metadata.dev(), metadata.ino())),
             Err(source) => {
@@ -124,6 +126,7 @@ impl Follower {
         let mut trails = std::mem::take(&mut self.trails);
         let mut shut = None;
         for trail in &mut trails {
+            crate::pulse::beat();
             match self.follow(trail, now) {
                 Ok(standing) => standings.push(standing),
                 Err(Trouble::File(path, error)) => {

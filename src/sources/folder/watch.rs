@@ -171,6 +171,7 @@ pub(super) fn arm(
 pub(super) fn wait(bell: &Bell, until: Instant, stop: &dyn Fn() -> bool) {
     const SLICE: Duration = Duration::from_millis(500);
     while !stop() {
+        crate::pulse::beat();
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() || bell.wait(left.min(SLICE)) {
             return;

@@ -4,9 +4,10 @@ use crate::record::delivery::DeliveryId;
 use crate::record::document::Dialect;
 use crate::store::DeliveryStart;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Which deliveries; each part that is given must fit.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DeliveryWish {
     /// One of these, unless there is none.
     pub ids: Vec<DeliveryId>,
@@ -21,7 +22,7 @@ pub struct DeliveryWish {
 }
 
 /// Which open rejections; each part that is given must fit.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RejectionWish {
     /// One of these, unless there is none.
     pub ids: Vec<i64>,

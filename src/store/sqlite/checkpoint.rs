@@ -1,9 +1,12 @@
 //! Moves the write-ahead log into the database beside the writer, so that the writer need not.
 
+use crate::pulse;
+use crate::record::delivery::printable;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -12,6 +15,9 @@ const FROM_BYTES: u64 = 4 << 20;
 
 /// At most one checkpoint in this time.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How soon a checkpoint that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// A thread with a connection of its own.
 #[derive(Debug)]
@@ -51,18 +57,42 @@ impl Drop for Checkpointer {
 }
 
 fn run(options: &SqliteConnectOptions, handle: &Handle, woken: &Receiver<()>) {
+    let path = printable(options.get_filename().as_os_str().as_bytes());
+    let mut told = false;
     let mut log = options.get_filename().as_os_str().to_owned();
     log.push("-wal");
     let log = PathBuf::from(log);
     let mut connection: Option<SqliteConnection> = None;
-    while woken.recv().is_ok() {
+    let _enrolled = pulse::enrol("the checkpoints");
+    loop {
+        // What failed is tried again even if nothing more is written.
+        let waiting = pulse::waiting();
+        let ended = if told {
+            woken.recv_timeout(AGAIN) == Err(RecvTimeoutError::Disconnected)
+        } else {
+            woken.recv().is_err()
+        };
+        drop(waiting);
+        if ended {
+            break;
+        }
         if std::fs::metadata(&log).is_ok_and(|log| log.len() >= FROM_BYTES) {
+            // The driver's thread does it; what holds that up is the disk.
+            let waiting = pulse::waiting();
             let done = handle.block_on(checkpoint(options, &mut connection));
-            if let Err(error) = done {
-                // Not fatal: the writer checkpoints by itself when the log has grown further.
-                tracing::warn!(%error, "the write-ahead log could not be moved into the database");
+            drop(waiting);
+            if let Err(error) = &done {
+                // Not fatal: rows are safe in the log, which goes on growing.
+                if !told {
+                    let error = super::of_sqlx(&path, error);
+                    tracing::warn!("the write-ahead log stays and grows: {error}");
+                }
                 connection = None;
             }
+            if told && done.is_ok() {
+                tracing::info!("the write-ahead log is moved into {path} again");
+            }
+            told = done.is_err();
             std::thread::sleep(PAUSE);
         }
     }

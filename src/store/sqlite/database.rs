@@ -7,6 +7,7 @@ use super::raw::{Binding, Connection, Row, SqlError, Value};
 use super::stated::{self, KnownLayout, Places};
 use crate::dedup::Key;
 use crate::record::card::Card;
+use crate::record::disk;
 use crate::record::document::{Layout, RowKind};
 use crate::record::port::Derive;
 use crate::sqlite::Prepared;
@@ -41,7 +42,11 @@ impl Fault {
     pub fn for_caller(&self, path: &str) -> StoreError {
         let path = path.to_owned();
         match self {
-            Self::Sql(error) if error.transient() => StoreError::Transient { path, cause: error.to_string() },
+            Self::Sql(error) if error.transient() => StoreError::Transient {
+                path,
+                cause: error.to_string(),
+                mend: disk::mend_database(error.code.unsigned_abs()),
+            },
             Self::Sql(error) => StoreError::Broken { path, cause: error.to_string() },
             Self::Store(error) => error.clone(),
             Self::Damaged(cause) => StoreError::Broken { path, cause: cause.clone() },

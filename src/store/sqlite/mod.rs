@@ -16,6 +16,7 @@ mod insert;
 mod legs;
 mod lineage;
 mod pace;
+mod place;
 pub mod query;
 mod ready;
 mod rederive;
@@ -32,11 +33,13 @@ use super::{
     Chunk, Commit, Committed, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened,
     OpenedGrowing, OriginRow, OriginStart, Pending, Retry, StoreError, Switched,
 };
+use crate::pulse;
 use crate::record::delivery::{DeliveryId, printable};
 use crate::record::port::Derive;
 use crate::sqlite::raw;
 use checkpoint::Checkpointer;
 use database::{Database, Fault};
+use place::Place;
 use ready::Ready;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection as _};
@@ -91,12 +94,10 @@ impl Sqlite {
         let (queue, commands) = sync_channel(QUEUE);
         let (ready, opened) = channel();
         let writer = std::thread::Builder::new().name("cdrd-writer".to_owned()).spawn(move || {
+            let _enrolled = pulse::enrol("the store's writer");
             serve(&options, &name, derive, &handle, &commands, &ready);
         });
-        let writer = writer.map_err(|error| StoreError::Transient {
-            path: printable(path.as_os_str().as_bytes()),
-            cause: error.to_string(),
-        })?;
+        let writer = writer.map_err(|error| no_thread(&printable(path.as_os_str().as_bytes()), &error))?;
         match opened.recv() {
             Ok(Ok(())) => {
                 Ok(Self(Arc::new(Inner { queue, writer: Mutex::new(Some(writer)), known: Arc::default() })))
@@ -153,7 +154,9 @@ impl Sqlite {
     fn hand_over<T>(&self, work: Work, answer: Receiver<Result<T, StoreError>>) -> Pending<T> {
         let durable = work.durable;
         // When the writer has ended the answer's other end is dropped with the work, which says so.
+        let waiting = pulse::waiting();
         let _ = self.0.queue.send(Command::Work(work));
+        drop(waiting);
         let queue = self.0.queue.clone();
         Pending::new(answer, move || {
             if durable {
@@ -344,11 +347,18 @@ fn work<'c>(
     let lock = handle.block_on(connection.lock_handle()).map_err(|error| of_sqlx(path, &error))?;
     let database = Database::new(raw::Connection::new(lock), derive);
     let writer = database.and_then(|database| {
-        let checkpointer = Checkpointer::start(options.clone(), handle.clone())
-            .map_err(|error| StoreError::Transient { path: path.to_owned(), cause: error.to_string() })?;
-        Writer::new(database, path.to_owned(), checkpointer)
+        let checkpointer =
+            // A database that was moved away must not be made anew beside the open one.
+            Checkpointer::start(options.clone().create_if_missing(false), handle.clone()).map_err(|error| no_thread(path, &error))?;
+        let place = Place::of(options.get_filename());
+        Writer::new(database, path.to_owned(), place, checkpointer)
     });
     writer.map_err(|fault| fault.for_caller(path))
+}
+
+fn no_thread(path: &str, error: &std::io::Error) -> StoreError {
+    let mend = "raise the limit on threads";
+    StoreError::Transient { path: path.to_owned(), cause: error.to_string(), mend }
 }
 
 fn of_sqlx(path: &str, error: &sqlx::Error) -> StoreError {

@@ -26,6 +26,7 @@ impl Pace {
     /// Another one is done; says a line every few seconds.
     pub fn step(&mut self) {
         self.done += 1;
+        crate::pulse::beat();
         if self.done.is_multiple_of(STEPS) && self.due(Instant::now()) {
             tracing::info!("{}: {} so far; readers see the table as it was", self.what, self.done);
         }

@@ -9,8 +9,10 @@ use super::database::{Database, Fault};
 use super::documents::{self, Tally};
 use super::growing;
 use super::insert::Outcome;
+use super::place::Place;
 use super::ready::Ready;
 use crate::crash_point;
+use crate::pulse;
 use crate::store::{Chunk, ChunkRow, Committed, StoreError};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
@@ -77,6 +79,7 @@ pub enum Command {
 pub struct Writer<'c> {
     db: Database<'c>,
     path: String,
+    place: Place,
     checkpointer: Checkpointer,
     waiting: Vec<Answer>,
     begun: Option<Instant>,
@@ -93,12 +96,18 @@ pub struct Writer<'c> {
 
 impl<'c> Writer<'c> {
     /// A writer on an open database.
-    pub fn new(mut db: Database<'c>, path: String, checkpointer: Checkpointer) -> Result<Self, Fault> {
+    pub fn new(
+        mut db: Database<'c>,
+        path: String,
+        place: Place,
+        checkpointer: Checkpointer,
+    ) -> Result<Self, Fault> {
         let statistics = "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_stat1'";
         let analyzed = db.one(statistics, &[], |_| ())?.is_some();
         Ok(Self {
             db,
             path,
+            place,
             checkpointer,
             waiting: Vec::new(),
             begun: None,
@@ -114,6 +123,7 @@ impl<'c> Writer<'c> {
     /// Works until the queue is closed; gives the checkpointer back, to be ended before the connection.
     pub fn run(mut self, queue: &Receiver<Command>) -> Checkpointer {
         while let Some(command) = self.take(queue) {
+            pulse::beat();
             match command {
                 Command::Work(work) => self.perform(work),
                 Command::Hurry if self.switch => {}
@@ -149,7 +159,10 @@ impl<'c> Writer<'c> {
                 None => OPTIMIZE_EVERY,
             };
             if patience > Duration::ZERO {
-                match queue.recv_timeout(patience) {
+                let waiting = pulse::waiting();
+                let next = queue.recv_timeout(patience);
+                drop(waiting);
+                match next {
                     Ok(command) => return Some(command),
                     Err(RecvTimeoutError::Disconnected) => return None,
                     Err(RecvTimeoutError::Timeout) => {}
@@ -174,8 +187,12 @@ impl<'c> Writer<'c> {
             return;
         }
         if self.begun.is_none() {
-            if let Err(fault) = self.db.begin() {
-                let error = fault.for_caller(&self.path);
+            // Somebody else may hold the file.
+            let waiting = pulse::waiting();
+            let begun = self.place.check(&self.path);
+            let begun = begun.and_then(|()| self.db.begin().map_err(|fault| fault.for_caller(&self.path)));
+            drop(waiting);
+            if let Err(error) = begun {
                 self.abort(&error);
                 (work.refuse)(Err(error));
                 return;
@@ -239,13 +256,17 @@ impl<'c> Writer<'c> {
             return;
         }
         crash_point::reached("commit-before");
-        match self.db.commit() {
+        let committed = self.place.check(&self.path);
+        let committed =
+            committed.and_then(|()| self.db.commit().map_err(|fault| fault.for_caller(&self.path)));
+        match committed {
             Ok(()) => {
+                self.place.committed();
                 crash_point::reached("commit-after");
                 self.settle(&Ok(()));
                 self.checkpointer.committed();
             }
-            Err(fault) => self.abort(&fault.for_caller(&self.path)),
+            Err(error) => self.abort(&error),
         }
     }
 

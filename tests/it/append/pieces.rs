@@ -44,7 +44,7 @@ fn whole(bytes: &[u8], name: &str) -> Vec<String> {
         reading: [0; 16],
         body: Body::Bytes(bytes.to_vec()),
     };
-    let receipts = works.intake.accept(vec![delivery], None).expect("there is room");
+    let receipts = works.storing.intake.accept(vec![delivery], None).expect("there is room");
     assert!(receipts.iter().all(Result::is_ok));
     bench.store();
     read(&bench)

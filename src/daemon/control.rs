@@ -1,0 +1,215 @@
+//! The control socket: commands that change something have the running daemon do it. A caller sends one line with what it
+//! wants, is told in lines how far that has come, and at last how it ended; if it goes away before, the work is stopped.
+//!
+//! Must never take a wish from somebody who may not have it: the socket lets in the daemon's user and group and root, and
+//! only its user and root may have more done than an import, which is no more than leaving a file in the inbox.
+
+mod wire;
+
+pub use wire::Here;
+pub(super) use wire::{Answer, Request, connect, receive_line, send_request};
+
+use super::DaemonError;
+use super::tasks::{Bench, Refusal, Task, Told};
+use super::works::Storing;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Name of the socket in the state directory.
+pub(super) const SOCKET: &str = "control.sock";
+/// How long a caller may take to say what it wants, or to read what it is told.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the listener looks whether to stop.
+const SLICE: Duration = Duration::from_millis(500);
+/// Callers at a time: most of them wait for each other.
+const MOST_CALLERS: usize = 16;
+
+/// What stores now: another one after the configuration was read again.
+pub(super) type Current = Arc<RwLock<Arc<Storing>>>;
+
+pub(super) fn current(storing: &Current) -> Arc<Storing> {
+    storing.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// The socket of a daemon that holds the lock of its state directory. Removed when dropped.
+pub(super) struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // A new daemon replaces one that is left behind.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl Control {
+    /// Listens. Whoever calls this holds the lock: a socket that is there belongs to nobody any more.
+    pub(super) fn listen(state_dir: &Path) -> Result<Self, DaemonError> {
+        let path = state_dir.join(SOCKET);
+        let failed = |cause| DaemonError::System {
+            what: format!("cannot listen on {}", path.display()),
+            cause,
+            mend: "let cdrd write to its state directory",
+        };
+        match std::fs::remove_file(&path) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(failed(cause)),
+            _ => {}
+        }
+        let listener = wire::bind(&path).map_err(failed)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        set_socket_timeout(&listener, Timeout::Recv, Some(SLICE)).map_err(|error| failed(error.into()))?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers callers until told to stop, each on a thread of its own.
+    pub(super) fn serve(&self, storing: &Current, stop: &Arc<AtomicBool>) {
+        let callers = Arc::new(AtomicUsize::new(0));
+        while !stop.load(Ordering::Relaxed) {
+            crate::pulse::beat();
+            let Ok((stream, _)) = self.listener.accept() else { continue };
+            if callers.load(Ordering::Relaxed) >= MOST_CALLERS {
+                let busy =
+                    Refusal::new("too many commands wait for the daemon; try again when one has ended");
+                let _ = Caller(Mutex::new(stream)).tell(&Answer::Refused(busy));
+                continue;
+            }
+            callers.fetch_add(1, Ordering::Relaxed);
+            let (storing, stop, counted) = (current(storing), stop.clone(), callers.clone());
+            let served = std::thread::Builder::new().name("cdrd-caller".to_owned()).spawn(move || {
+                serve(stream, &storing, &stop);
+                counted.fetch_sub(1, Ordering::Relaxed);
+            });
+            if let Err(error) = served {
+                callers.fetch_sub(1, Ordering::Relaxed);
+                tracing::warn!(%error, "a command at the control socket was turned away");
+            }
+        }
+    }
+}
+
+/// One caller. Whatever it sends, and however it leaves, concerns nobody else.
+fn serve(stream: UnixStream, storing: &Storing, stop: &AtomicBool) {
+    let patient = [Timeout::Recv, Timeout::Send]
+        .into_iter()
+        .all(|which| set_socket_timeout(&stream, which, Some(PATIENCE)).is_ok());
+    let Ok(peer) = socket_peercred(&stream) else { return };
+    if !patient {
+        return;
+    }
+    let (request, file) = match wire::receive_request(&stream) {
+        Ok(received) => received,
+        Err(error) => {
+            tracing::debug!(%error, "what came at the control socket is no request");
+            let refusal = Refusal::usage(format!("this is no request: {error}"));
+            let _ = Caller(Mutex::new(stream)).tell(&Answer::Refused(refusal));
+            return;
+        }
+    };
+    let Ok(left) = stream.try_clone() else { return };
+    let caller = Caller(Mutex::new(stream));
+    let answer = match request {
+        Request::Who => Answer::Here(Here::new(storing)),
+        Request::Do { version, written, task } => {
+            let ours = rustix::process::geteuid();
+            let may_all = peer.uid.is_root() || peer.uid == ours;
+            if let Err(refusal) = admitted(&version, &written, &task, may_all, storing) {
+                Answer::Refused(refusal)
+            } else {
+                let (name, user, process) = (task_name(&task), peer.uid.as_raw(), peer.pid.as_raw_nonzero());
+                tracing::info!("{name} asked for by user {user} (process {process})");
+                attend(&caller, &left, storing, stop, |bench| bench.perform(task, file))
+            }
+        }
+    };
+    let _ = caller.tell(&answer);
+}
+
+const fn task_name(task: &Task) -> &'static str {
+    match task {
+        Task::Import(_) => "import",
+        Task::Replay(_) => "replay",
+        Task::Rederive(_) => "replay --rederive",
+        Task::Retry(_) => "rejected retry",
+    }
+}
+
+/// Whether a wish may be granted.
+fn admitted(
+    version: &str,
+    written: &str,
+    task: &Task,
+    may_all: bool,
+    storing: &Storing,
+) -> Result<(), Refusal> {
+    if !may_all && !matches!(task, Task::Import(_)) {
+        return Err(Refusal::new(
+            "only root and the user that runs cdrd may change what is stored; run it with sudo",
+        ));
+    }
+    if version != env!("CARGO_PKG_VERSION") {
+        return Err(Refusal::new(format!(
+            "the daemon that runs is cdrd {}, this command is {version:?}; restart the daemon (systemctl restart cdrd)",
+            env!("CARGO_PKG_VERSION")
+        )));
+    }
+    if written != wire::hex(&storing.config.written) {
+        return Err(Refusal::new(format!(
+            "the daemon that runs read another configuration than is written in {} now; have it read that (systemctl \
+             reload cdrd, or send it SIGHUP), then run this again",
+            storing.config.file.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Does something while a second thread watches whether the caller is still there.
+fn attend(
+    caller: &Caller,
+    left: &UnixStream,
+    storing: &Storing,
+    stop: &AtomicBool,
+    work: impl FnOnce(&Bench<'_>) -> Result<super::tasks::Done, Refusal>,
+) -> Answer {
+    let (halt, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = set_socket_timeout(left, Timeout::Recv, Some(Duration::from_millis(200)));
+            while !ended.load(Ordering::Relaxed) {
+                if stop.load(Ordering::Relaxed) || wire::hung_up(left) {
+                    halt.store(true, Ordering::Relaxed);
+                    return;
+                }
+            }
+        });
+        let tell = |told: Told| {
+            if caller.tell(&Answer::Told(told)).is_err() {
+                halt.store(true, Ordering::Relaxed);
+            }
+        };
+        let bench = Bench { storing, attended: true, stop: &halt, tell: &tell };
+        let done = work(&bench);
+        ended.store(true, Ordering::Relaxed);
+        match done {
+            Ok(done) => Answer::Done(done),
+            Err(refusal) => Answer::Refused(refusal),
+        }
+    })
+}
+
+struct Caller(Mutex<UnixStream>);
+
+impl Caller {
+    fn tell(&self, answer: &Answer) -> std::io::Result<()> {
+        let mut line = serde_json::to_vec(answer)?;
+        line.push(b'\n');
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
+    }
+}

@@ -1,0 +1,132 @@
+//! The watch over the disks: says what ails them while it lasts, and does what a fault left undone when it is over.
+//!
+//! Must never hold up receiving or storing: it looks, and removes what nobody needs.
+
+use super::control::{Current, current};
+use super::works::Storing;
+use crate::intake::IntakeError;
+use crate::record::delivery::printable;
+use crate::record::disk::Trouble;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// From this size on the write-ahead log is more than a load leaves behind: somebody keeps it from being emptied.
+const LONGEST_LOG: u64 = 1 << 30;
+/// A test's shorter one, in bytes.
+const LOG_LIMIT: &str = "CDRD_WAL_LIMIT";
+
+/// Watches until told to stop.
+pub(super) fn watch(storing: &Current, stop: &AtomicBool) {
+    let mut next = Instant::now();
+    let mut said = [None, None];
+    while !stop.load(Ordering::Relaxed) {
+        crate::pulse::beat();
+        if Instant::now() >= next {
+            next = Instant::now() + EVERY;
+            let storing = current(storing);
+            storing.intake.remove_stuck();
+            say(&mut said, lasting(&storing));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// One line when something begins, changes its colour, or is over.
+fn say(said: &mut [Option<Trouble>; 2], now: [Option<Trouble>; 2]) {
+    for (said, now) in said.iter_mut().zip(now) {
+        // Sizes in the words change all the time.
+        match (&said, &now) {
+            (None, Some(trouble)) => tracing::warn!("{}", trouble.message),
+            (Some(before), Some(trouble)) if before.red != trouble.red => {
+                tracing::warn!("{}", trouble.message);
+            }
+            (Some(_), None) => tracing::info!("the disk has room again"),
+            _ => {}
+        }
+        *said = now;
+    }
+}
+
+/// Everything that ails disks and database now.
+pub(super) fn troubles(storing: &Storing) -> Vec<Trouble> {
+    let mut troubles = storing.pipeline.progress().troubles();
+    troubles.extend(lasting(storing).into_iter().flatten());
+    troubles
+}
+
+/// What is to be seen by looking.
+fn lasting(storing: &Storing) -> [Option<Trouble>; 2] {
+    let room = match storing.intake.room() {
+        Ok((free, reserve)) => room(&storing.config.state_dir, free, reserve),
+        Err(error) => Some(unreachable(&error)),
+    };
+    [room, log(&storing.config.store.sqlite, longest_log())]
+}
+
+fn unreachable(error: &IntakeError) -> Trouble {
+    Trouble { red: true, message: error.to_string() }
+}
+
+/// From how many bytes on the log is too long.
+pub fn longest_log() -> u64 {
+    std::env::var(LOG_LIMIT).ok().and_then(|limit| limit.parse().ok()).unwrap_or(LONGEST_LOG)
+}
+
+/// What is said of the room on the disk of the state directory.
+pub fn room(state_dir: &Path, free: u64, reserve: u64) -> Option<Trouble> {
+    let path = printable(state_dir.as_os_str().as_bytes());
+    let (left, kept) = (free >> 20, reserve >> 20);
+    if free < reserve {
+        let missing = ((reserve - free) >> 20) + 1;
+        let message = format!(
+            "the disk of {path} has {left} MiB free and keeps {kept} MiB in reserve (keep.reserve): what comes now waits with \
+             its sender; free {missing} MiB, it then goes on by itself"
+        );
+        return Some(Trouble { red: true, message });
+    }
+    // A fifth more than what must stay free: time to act.
+    (free - reserve < reserve / 5).then(|| Trouble {
+        red: false,
+        message: format!(
+            "the disk of {path} has {left} MiB free; below {kept} MiB (keep.reserve) nothing is received any more: free some"
+        ),
+    })
+}
+
+/// What is said of a write-ahead log that grows although it is moved into the database again and again.
+pub fn log(database: &Path, limit: u64) -> Option<Trouble> {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    let bytes = std::fs::metadata(&log).ok()?.len();
+    (bytes > limit).then(|| {
+        let (path, mebibytes) = (printable(log.as_bytes()), bytes >> 20);
+        let message = format!(
+            "the write-ahead log {path} has grown to {mebibytes} MiB: a program that reads the database holds an old state of \
+             it; end that query or program (`fuser -v` with the path names it), the log then shrinks by itself"
+        );
+        Trouble { red: false, message }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::room;
+    use std::path::Path;
+
+    #[test]
+    fn the_room_is_red_below_the_reserve_and_yellow_near_it() {
+        let of = |free: u64| room(Path::new("/var/lib/cdrd"), free << 20, 512 << 20);
+        let red = of(500).expect("it is below");
+        assert!(
+            red.red && red.message.contains("/var/lib/cdrd") && red.message.contains("free 13 MiB"),
+            "{red:?}"
+        );
+        assert!(of(550).is_some_and(|near| !near.red));
+        assert_eq!(of(700), None);
+    }
+}

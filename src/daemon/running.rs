@@ -1,0 +1,308 @@
+//! A daemon at work: its sources, the threads that store, what answers others, and how all of it follows a configuration
+//! that is read again.
+//!
+//! Must never shut the door for a new configuration, nor leave the old one before the new one is known to fit.
+
+use super::control::{Control, Current, current};
+use super::signals::join;
+use super::sources::{Settings, Source};
+use super::systemd::Said;
+use super::works::{Shared, Storing, fits};
+use super::{DaemonError, Locks, Works, disk, silence, spawn, spawn_watched, systemd};
+use crate::api;
+use crate::config::{Config, ConfigError};
+use crate::formats::Formats;
+use crate::intake::{Intake, Share, SourceHealth};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+/// How long whatever reads stored rows again may hold up a new configuration.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Reads the configuration again.
+pub type Again<'a> = dyn Fn() -> Result<(Config, Formats), ConfigError> + 'a;
+
+/// A daemon at work.
+pub(super) struct Running {
+    runtime: Arc<Runtime>,
+    pub(super) current: Current,
+    stop: Arc<AtomicBool>,
+    sources: Vec<Source>,
+    storers: Storers,
+    /// Threads that stay, whatever the configuration says; sources that are on their way out.
+    others: Vec<(String, JoinHandle<()>)>,
+    leaving: Vec<(String, JoinHandle<()>)>,
+    http: Option<api::Served>,
+    said: Arc<Said>,
+    _locks: Locks,
+}
+
+/// The threads that run the sentence.
+struct Storers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<(String, JoinHandle<()>)>,
+}
+
+impl Storers {
+    fn start(storing: &Arc<Storing>) -> Result<Self, DaemonError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        // What is small does not wait while something large is read.
+        for (share, name) in [(Share::Small, "pipeline-small"), (Share::Large, "pipeline-large")] {
+            let (storing, stop) = (storing.clone(), stop.clone());
+            let thread = spawn_watched(name, move || storing.pipeline.run(share, &stop))?;
+            threads.push((format!("the {name}"), thread));
+        }
+        Ok(Self { stop, threads })
+    }
+
+    fn end(&mut self, patience: Duration) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        join(std::mem::take(&mut self.threads), patience)
+    }
+}
+
+/// What a new configuration came to.
+pub(super) enum Reloaded {
+    /// It is what runs now, in these words.
+    Done(String),
+    /// The old one goes on.
+    Refused(String),
+    /// Neither can go on.
+    Broken(DaemonError),
+}
+
+impl Running {
+    /// Starts everything.
+    pub(super) fn start(works: Works, runtime: Arc<Runtime>) -> Result<Self, DaemonError> {
+        let Works { storing, locks, .. } = works;
+        let (config, intake) = (&storing.config, storing.intake.clone());
+        let (stop, said) = (Arc::new(AtomicBool::new(false)), Arc::new(Said::default()));
+        let mut sources = Vec::new();
+        for source in &config.sources {
+            let settings = Settings::of(config, source, &storing.formats);
+            sources.push(Source::start(&source.name, settings, intake.clone(), None)?);
+        }
+        let storers = Storers::start(&storing)?;
+        let control = Control::listen(&config.state_dir)?;
+        let current: Current = Arc::new(RwLock::new(storing.clone()));
+        let mut running = Self {
+            runtime,
+            current: current.clone(),
+            stop: stop.clone(),
+            sources,
+            storers,
+            others: Vec::new(),
+            leaving: Vec::new(),
+            http: None,
+            said: said.clone(),
+            _locks: locks,
+        };
+        running.listen(config.http);
+        let (watched, told) = (current.clone(), stop.clone());
+        running.other("the watch for silence", "silence", move || silence::watch(&watched, &told))?;
+        let (kept, told) = (current.clone(), stop.clone());
+        running.other("the watch over the disks", "disks", move || disk::watch(&kept, &told))?;
+        let (served, told) = (current, stop.clone());
+        running.other("the control socket", "control", move || control.serve(&served, &told))?;
+        let told = stop.clone();
+        let shown = running.current.clone();
+        running.other("the status line", "status", move || systemd::tell_status(&shown, &said, &told))?;
+        if let Some(within) = sd_notify::watchdog_enabled() {
+            let feeder = spawn("watchdog", move || systemd::feed_watchdog(within, &stop))?;
+            running.others.push(("the watchdog's feeder".to_owned(), feeder));
+        }
+        Ok(running)
+    }
+
+    fn other(
+        &mut self,
+        words: &str,
+        name: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<(), DaemonError> {
+        self.others.push((words.to_owned(), spawn_watched(name, body)?));
+        Ok(())
+    }
+
+    /// Listens for those who watch. Collecting needs no port: a taken one is loud, and no reason to refuse what PBXes send.
+    fn listen(&mut self, address: Option<std::net::SocketAddr>) {
+        if let Some(served) = self.http.take() {
+            served.stop();
+        }
+        let Some(address) = address else { return };
+        let storing = current(&self.current);
+        let progress = storing.pipeline.progress();
+        let (named, troubled) = (self.current.clone(), self.current.clone());
+        let watched = api::Watched {
+            intake: storing.intake.clone(),
+            sources: Box::new(move || {
+                current(&named).config.sources.iter().map(|source| source.name.clone()).collect()
+            }),
+            tallies: Box::new(move || progress.sources()),
+            troubles: Box::new(move || disk::troubles(&current(&troubled))),
+        };
+        match api::start(address, watched, self.runtime.handle()) {
+            Ok(served) => {
+                let bound = served.address;
+                tracing::info!("health and metrics at http://{bound}/api/health and /metrics");
+                self.http = Some(served);
+            }
+            Err(error) => tracing::error!(%error, "collecting without health and metrics"),
+        }
+    }
+
+    /// A thread that ended although it must run for ever.
+    pub(super) fn ended(&self) -> Option<String> {
+        let sources = self.sources.iter().map(|source| (format!("source {}", source.name), &source.thread));
+        let others = self.others.iter().chain(&self.storers.threads);
+        let mut threads = sources.chain(others.map(|(name, thread)| (name.clone(), thread)));
+        threads.find(|(_, thread)| thread.is_finished()).map(|(name, _)| name)
+    }
+
+    /// Follows the configuration as it is written now.
+    pub(super) fn reload(&mut self, again: &Again<'_>) -> Reloaded {
+        let old = current(&self.current);
+        let (config, formats) = match again() {
+            Ok(read) => read,
+            Err(error) => return self.refused(error.to_string()),
+        };
+        let fixed = |config: &Config| (config.state_dir.clone(), config.store.clone(), config.keep.clone());
+        if fixed(&config) != fixed(&old.config) {
+            let text =
+                "state_dir, store.url and [keep] cannot change while cdrd runs: systemctl restart cdrd";
+            return self.refused(text.to_owned());
+        }
+        if let Err(error) = fits(&config, &formats, self.runtime.handle()) {
+            return self.refused(error.to_string());
+        }
+        if config.written == old.config.written {
+            self.said.set_refusal(None);
+            return Reloaded::Done("the configuration is as it was".to_owned());
+        }
+        match self.store_by(&config, &formats, &old) {
+            Ok(None) => {}
+            Ok(Some(refusal)) => return self.refused(refusal),
+            Err(error) => return Reloaded::Broken(error),
+        }
+        let (kept, started, gone) = match self.collect_by(&config, &formats, &old.intake) {
+            Ok(counts) => counts,
+            Err(error) => return Reloaded::Broken(error),
+        };
+        if config.http != old.config.http {
+            self.listen(config.http);
+        }
+        self.said.set_refusal(None);
+        Reloaded::Done(format!(
+            "the configuration was read again: {kept} sources go on, {started} started, {gone} removed"
+        ))
+    }
+
+    fn refused(&self, text: String) -> Reloaded {
+        self.said.set_refusal(Some(text.clone()));
+        Reloaded::Refused(text)
+    }
+
+    /// Has what is received stored by another configuration; what is in hand is put back first. Words if it must wait.
+    fn store_by(
+        &mut self,
+        config: &Config,
+        formats: &Formats,
+        old: &Arc<Storing>,
+    ) -> Result<Option<String>, DaemonError> {
+        let late = self.storers.end(PATIENCE);
+        let progress = old.pipeline.progress();
+        let turns = old.pipeline.turns().clone();
+        let turn = if late.is_empty() { turns.alone_within(&self.stop, PATIENCE) } else { None };
+        if turn.is_none() {
+            // One that is late still has its turn, and ends by itself.
+            self.storers = Storers::start(old)?;
+            let text =
+                "something is being read again, or the database is locked; reload again when that has ended";
+            return Ok(Some(text.to_owned()));
+        }
+        old.retire();
+        let handle = self.runtime.handle();
+        let shared = || Shared { progress: progress.clone(), turns: turns.clone() };
+        let built = Storing::new(config, formats, old.intake.clone(), handle, shared());
+        let (storing, refusal) = match built {
+            Ok(storing) => (storing, None),
+            Err(error) => {
+                let intake = old.intake.clone();
+                (Storing::new(&old.config, &old.formats, intake, handle, shared())?, Some(error.to_string()))
+            }
+        };
+        let storing = Arc::new(storing);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = storing.clone();
+        self.storers = Storers::start(&storing)?;
+        Ok(refusal)
+    }
+
+    /// Starts sources that are new or changed, sends away those that are gone; the others do not notice.
+    fn collect_by(
+        &mut self,
+        config: &Config,
+        formats: &Formats,
+        intake: &Intake,
+    ) -> Result<(usize, usize, usize), DaemonError> {
+        let mut before: Vec<Source> = std::mem::take(&mut self.sources);
+        let (mut kept, mut started) = (0, 0);
+        for source in &config.sources {
+            let settings = Settings::of(config, source, formats);
+            let known = before.iter().position(|known| known.name == source.name);
+            let known = known.map(|place| before.swap_remove(place));
+            if let Some(known) = known {
+                if known.settings == settings {
+                    kept += 1;
+                    self.sources.push(known);
+                    continue;
+                }
+                known.send_away();
+                let next = Source::start(&source.name, settings, intake.clone(), Some(known.thread))?;
+                self.sources.push(next);
+            } else {
+                self.sources.push(Source::start(&source.name, settings, intake.clone(), None)?);
+            }
+            started += 1;
+        }
+        let gone = before.len();
+        for source in before {
+            source.send_away();
+            let (name, intake) = (source.name.clone(), intake.clone());
+            let last = spawn("source leaving", move || {
+                let _ = source.thread.join();
+                // Said by the source itself until it ended.
+                let _ = intake.set_source_state(&source.name, SourceHealth::Off, "no longer configured");
+            })?;
+            self.leaving.push((name, last));
+        }
+        self.leaving.retain(|(_, thread)| !thread.is_finished());
+        Ok((kept, started, gone))
+    }
+
+    /// Ends everything; the transaction under way is finished, the rest waits in the spool for the next start.
+    pub(super) fn end(mut self, patience: Duration) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.storers.stop.store(true, Ordering::Relaxed);
+        for source in &self.sources {
+            source.send_away();
+        }
+        let storing = current(&self.current);
+        let mut threads: Vec<_> =
+            self.sources.into_iter().map(|source| (source.name, source.thread)).collect();
+        threads.append(&mut self.storers.threads);
+        threads.append(&mut self.others);
+        threads.append(&mut self.leaving);
+        let late = join(threads, patience);
+        for source in &storing.config.sources {
+            // A source of a stopped daemon is not "ok"; what it last said stays readable in the message.
+            let _ = storing.intake.set_source_state(&source.name, SourceHealth::Off, "cdrd is stopped");
+        }
+        if late.is_empty() {
+            storing.store.close();
+        }
+    }
+}
