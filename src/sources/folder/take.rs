@@ -152,7 +152,9 @@ impl Folder {
     /// Reads the bookmarks, once, where files may stay.
     pub(super) fn load_kept(&mut self) -> Result<(), IntakeError> {
         if self.kept.is_none() && (self.config.keep || !self.refused.is_empty()) {
-            self.kept = Some(kept::Kept::from_bookmarks(self.intake.bookmarks(&self.config.name)?));
+            self.kept = Some(kept::Kept::from_bookmarks(
+                self.intake.bookmarks(&self.config.name, kept::Kept::of_bookmark)?,
+            ));
         }
         Ok(())
     }
@@ -203,6 +205,6 @@ impl Folder {
     }
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
 }
