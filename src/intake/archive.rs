@@ -24,13 +24,15 @@ const ENTRY: usize = 8;
 
 /// Where an original lies: by the month in which it arrived.
 pub(super) fn path_of(state_dir: &Path, id: DeliveryId) -> PathBuf {
-    let text = id.to_string();
-    let millis = ulid::Ulid::from_string(&text).map_or(0, |ulid| ulid.timestamp_ms());
-    let arrived = i64::try_from(millis)
-        .ok()
-        .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    state_dir.join("originals").join(arrived.strftime("%Y/%m").to_string()).join(format!("{text}.zst"))
+    let month = arrived(id).strftime("%Y/%m").to_string();
+    state_dir.join("originals").join(month).join(format!("{id}.zst"))
+}
+
+/// When a delivery arrived, as its id says.
+pub(super) fn arrived(id: DeliveryId) -> jiff::Timestamp {
+    let millis = ulid::Ulid::from_string(&id.to_string()).map_or(0, |ulid| ulid.timestamp_ms());
+    let millis = i64::try_from(millis).unwrap_or(0);
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
 /// The name of an original that is not yet complete.
@@ -324,7 +326,13 @@ impl Intake {
         }
         let Some(row) = self.find_receipt(id)? else {
             // Retired between the two looks?
-            return self.open_archived(id)?.ok_or(IntakeError::UnknownDelivery { id });
+            if let Some(archived) = self.open_archived(id)? {
+                return Ok(archived);
+            }
+            return Err(match self.dropped_at(id)? {
+                Some(at) => IntakeError::OriginalDropped { id, at },
+                None => IntakeError::UnknownDelivery { id },
+            });
         };
         let body: Option<Box<dyn OriginalRead>> = match row.path() {
             Some(path) => match durable::open_regular(&path) {

@@ -121,6 +121,12 @@ pub enum Skip {
     Blank,
     /// A row that the configuration of its format says is no call.
     NoCall,
+    /// The copy of a call that its recorder takes.
+    Recorder,
+    /// A report on the voice quality of a call; it stays in the original.
+    Quality,
+    /// An announcement of the system that writes the file: types of columns, beginning or end of a file.
+    Mark,
 }
 
 /// Where the rows of a run of a document ended. They add up: see [`Counts::adds_up`].

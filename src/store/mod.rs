@@ -301,8 +301,8 @@ impl<T> Pending<T> {
             Ok(answer) => answer,
             Err(TryRecvError::Disconnected) => Err(StoreError::WriterGone),
             Err(TryRecvError::Empty) => {
-                (self.hurry)();
                 let _waiting = crate::pulse::waiting();
+                (self.hurry)();
                 self.answer.recv().unwrap_or(Err(StoreError::WriterGone))
             }
         }

@@ -154,7 +154,9 @@ impl Folder {
     /// Reads the bookmarks, once, where files may stay.
     pub(super) fn load_kept(&mut self) -> Result<(), IntakeError> {
         if self.kept.is_none() && (self.config.keep || !self.refused.is_empty()) {
-            self.kept = Some(kept::Kept::from_bookmarks(self.intake.bookmarks(&self.config.name)?));
+            self.kept = Some(kept::Kept::from_bookmarks(
+                self.intake.bookmarks(&self.config.name, kept::Kept::of_bookmark)?,
+            ));
         }
         Ok(())
     }
@@ -210,7 +212,8 @@ fn batches(mut files: &[Found]) -> impl Iterator<Item = &[Found]> {
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let fits = |found: &&Found| {
-            bytes += found.state.bytes.min(SMALL);
+            // Larger ones stay files.
+            bytes += if found.state.bytes <= SMALL { found.state.bytes } else { 0 };
             bytes <= BATCH_BYTES
         };
         let count = files.iter().take(BATCH).take_while(fits).count();
@@ -220,7 +223,7 @@ fn batches(mut files: &[Found]) -> impl Iterator<Item = &[Found]> {
     })
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
 }
 
@@ -241,7 +244,7 @@ mod tests {
         };
         assert_eq!(sizes(100, 600), [256, 256, 88]);
         assert_eq!(sizes(SMALL, 100), [64, 36]);
-        assert_eq!(sizes(u64::MAX / 4, 65), [64, 1], "large ones are never in memory");
+        assert_eq!(sizes(SMALL + 1, 300), [256, 44], "large ones are never in memory");
         assert!(sizes(1, 0).is_empty());
     }
 }
