@@ -179,6 +179,9 @@ fn print_row(row: &PreviewRow, screen: &mut Screen) -> anyhow::Result<()> {
                 Skip::Summary => "a summary; its legs have rows of their own",
                 Skip::Blank => "blank",
                 Skip::NoCall => "no call, as its [[format]] says",
+                Skip::Recorder => "the recorder's copy of a call",
+                Skip::Quality => "a report on voice quality, no call; it stays in the original",
+                Skip::Mark => "a mark of the system that writes the file",
             };
             let line = format!("  row {} (byte {}): skipped: {why}", position.row, position.offset);
             screen.line(&screen.paint(Tone::Faint, &line))?;

@@ -131,6 +131,9 @@ impl Reread<'_> {
                     Skip::Summary => "a summary",
                     Skip::Blank => "blank",
                     Skip::NoCall => "no call, as its [[format]] says",
+                    Skip::Recorder => "the recorder's copy of a call",
+                    Skip::Quality => "a report on voice quality, no call; it stays in the original",
+                    Skip::Mark => "a mark of the system that writes the file",
                 };
                 return Ok(seen(format!("skipped: {why}"), position.row, String::new()));
             }

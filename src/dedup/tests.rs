@@ -6,7 +6,7 @@ use super::identity::{Identified, Identifier, Key};
 use super::oracle::{Oracle, Outcome};
 use super::plan::{Held, plan};
 use super::reach::{Span, reach};
-use crate::record::card::{Card, Evidence, Family, Link, Match};
+use crate::record::card::{Card, Evidence, Family, Link, Match, Told};
 use crate::record::cdr::{Cdr, Disposition, Leg, TextColumn};
 use crate::record::document::{Dialect, Layout, RowKind};
 use crate::record::field::Field;
@@ -53,6 +53,9 @@ const fn card(id: &'static str, fidelity: u8) -> Card {
         title: "toy",
         version: 1,
         evidence: Evidence::Documented,
+        versions: &[],
+        notes: &[],
+        outcome: Told::Word,
         fidelity,
         headers: HEADERS,
         families: std::slice::from_ref(&FAMILY),

@@ -6,7 +6,7 @@ use super::dates::{Survey, epoch_of, is_time};
 use super::syntax::delimited::{Delimited, Piece};
 use super::syntax::{Fields, encoding};
 use super::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
-use crate::record::card::{Card, Evidence, Family, Link, Match};
+use crate::record::card::{Card, Evidence, Family, Link, Match, Told};
 use crate::record::cdr::{Direction, Disposition, TextColumn};
 use crate::record::document::{Dialect, Encoding, Layout, RowKind};
 use crate::record::field::Field;
@@ -81,6 +81,9 @@ static CARD: Card = Card {
     title: "Asterisk cdr_csv (Master.csv)",
     version: 1,
     evidence: Evidence::Seen,
+    versions: &[],
+    notes: &[],
+    outcome: Told::Word,
     fidelity: 80,
     headers: &[
         ("accountcode", Field::AccountCode),
@@ -420,7 +423,7 @@ impl Reader<'_> {
                 .in_field(header);
         }
         let other_count = self.count.replace(count).is_some_and(|before| before != count);
-        if may_be_cut(&self.rows, &layout) || (other_count && self.rows.is_unended()) {
+        if may_be_cut(&self.rows, &layout, layout.columns.len()) || (other_count && self.rows.is_unended()) {
             return Row::fault(position, Reason::ColumnsMismatch, MAY_BE_CUT, self.rows.verbatim());
         }
         self.values.clear();

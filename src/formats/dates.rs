@@ -148,7 +148,13 @@ fn order_of(parts: [i16; 3], (first_digits, year_digits): (usize, usize), mark: 
 /// Whether a time of day has seconds; `None` when it is none.
 fn clock(text: &str) -> Option<bool> {
     let upper = text.to_ascii_uppercase();
-    let text = upper.strip_suffix("AM").or_else(|| upper.strip_suffix("PM")).unwrap_or(&upper).trim_end();
+    let (upper, offset) = upper.split_at(upper.find(['+', '-', 'Z']).unwrap_or(upper.len()));
+    let is_offset = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b':');
+    if !matches!(offset, "" | "Z") && !offset.get(1..).is_some_and(is_offset) {
+        return None;
+    }
+    let upper = upper.trim_end();
+    let text = upper.strip_suffix("AM").or_else(|| upper.strip_suffix("PM")).unwrap_or(upper).trim_end();
     let mut parts = text.split(':');
     let (hour, minute, second) = (parts.next()?, parts.next()?, parts.next());
     let whole = second.map(|second| second.split_once('.').map_or(second, |(whole, _)| whole));
@@ -193,6 +199,20 @@ mod tests {
         survey.add("2/3/2026 10:44", epoch_of("host-1772444638.26"));
         assert_eq!(survey.order(), Ok(DateOrder::DayFirst));
         assert!(survey.minute());
+    }
+
+    #[test]
+    fn an_offset_belongs_to_a_time() {
+        for text in [
+            "2026-03-02T09:15:08Z",
+            "2026-03-02T09:15:08.25Z",
+            "2026-03-02 09:15:08+02:00",
+            "2026-03-02 09:15:08 -0530",
+        ] {
+            assert!(is_time(text), "{text}");
+        }
+        assert!(!is_time("2026-03-02 09:15:08Zulu"));
+        assert!(!is_time("2026-03-02 09:15:08-x"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::dates::{Survey, epoch_of, is_time};
 use super::syntax::delimited::{Delimited, Piece};
 use super::syntax::{Fields, encoding};
 use super::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
-use crate::record::card::{Card, Evidence, normal_header};
+use crate::record::card::{Card, Evidence, Told, normal_header};
 use crate::record::document::{Dialect, Layout, LayoutUnusable, RowKind};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip};
@@ -27,6 +27,9 @@ static CARD: Card = Card {
     title: "FreePBX, CSV of CDR Reports",
     version: 1,
     evidence: Evidence::Seen,
+    versions: &[],
+    notes: &[],
+    outcome: Told::Word,
     fidelity: 70,
     headers: &[
         ("calldate", Field::Start),
@@ -260,7 +263,7 @@ impl<'a> Reader<'a> {
             );
             return fault(Reason::ColumnsMismatch, message);
         };
-        if may_be_cut(&self.rows, layout) {
+        if may_be_cut(&self.rows, layout, layout.columns.len()) {
             return fault(Reason::ColumnsMismatch, MAY_BE_CUT.to_owned());
         }
         let mut values = Values::default();

@@ -13,7 +13,7 @@ mod tests;
 pub use pattern::PatternConfig;
 
 use super::{Format, Head, RowReader, Verdict};
-use crate::record::card::{Card, Evidence, Family, Link, Match, normal_header};
+use crate::record::card::{Card, Evidence, Family, Link, Match, Told, normal_header};
 use crate::record::cdr::{Direction, Disposition};
 use crate::record::document::{DateOrder, Dialect, Encoding, LengthUnit, ZoneRule};
 use crate::record::field::Field;
@@ -50,7 +50,7 @@ pub struct MappingConfig {
     pub identity: IdentityConfig,
     /// Fields that join legs to calls.
     pub links: Vec<Field>,
-    /// Outcome words.
+    /// Told words.
     pub dispositions: Vec<(String, Disposition)>,
     /// Direction words.
     pub directions: Vec<(String, Direction)>,
@@ -212,6 +212,9 @@ impl MappingConfig {
             title: leaked(&self.title),
             version: 1,
             evidence: Evidence::Configured,
+            versions: &[],
+            notes: &[],
+            outcome: Told::Word,
             fidelity: 50,
             headers: self.headers().leak(),
             families: families.leak(),

@@ -3,14 +3,22 @@
 //! Must never guess, normalise a value, look at a clock, file or database, or need more memory for a larger document.
 
 pub mod asterisk;
+mod avaya_ipo;
+mod cdr_custom;
+mod cucm;
 pub mod dates;
 pub mod freepbx;
+mod freeswitch;
 pub mod grandstream;
 pub mod mapping;
 mod recognise;
+mod sheet;
 pub mod syntax;
+mod teams;
 #[cfg(test)]
 mod tests;
+mod threecx;
+mod webex;
 
 use crate::record::card::{Card, Match};
 use crate::record::document::{Dialect, Layout};
@@ -136,7 +144,9 @@ impl Row {
 }
 
 /// Whether a record may be the first half of one: no line end follows, and what stands last tells calls apart.
-fn may_be_cut(rows: &Delimited<'_>, layout: &Layout) -> bool {
+///
+/// The first `count` columns of the layout are those of the document.
+fn may_be_cut(rows: &Delimited<'_>, layout: &Layout, count: usize) -> bool {
     if !rows.is_unended() {
         return false;
     }
@@ -145,7 +155,7 @@ fn may_be_cut(rows: &Delimited<'_>, layout: &Layout) -> bool {
         let matched = family.matched.iter().map(Match::field).any(|matched| matched == field);
         matched || family.sure == Some(field) || family.exact.contains(&field)
     };
-    let last = layout.columns.len().saturating_sub(1);
+    let last = count.saturating_sub(1);
     let field = layout.columns.get(last).and_then(|column| column.field);
     fields.len() <= last + 1 && !fields.is_enclosed(last) && field.is_some_and(tells_apart)
 }
@@ -169,6 +179,15 @@ const BUILT_IN: &[&dyn Format] = &[
     &grandstream::legacy_csv::LegacyCsv,
     &asterisk::CdrCsv,
     &freepbx::ReportCsv,
+    &cucm::CDR,
+    &cucm::CMR,
+    &freeswitch::CDR_CSV,
+    &cdr_custom::MASTER,
+    &threecx::CDR,
+    &avaya_ipo::SMDR,
+    &webex::DETAILED_CALL_HISTORY,
+    &teams::PSTN,
+    &teams::DIRECT_ROUTING,
 ];
 
 /// All formats that can be read. Built once and handed to whoever reads; formats live as long as the process, because

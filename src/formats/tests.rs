@@ -520,10 +520,12 @@ fn damage_at_one_place_harms_no_row_elsewhere() -> Tested {
     Ok(())
 }
 
-/// Columns in which two readings of a row differ.
+/// Columns in which two readings of a row differ, without those that are made of others.
 fn differing(one: &RawRecord, other: &RawRecord) -> usize {
     let values = |record: &RawRecord| -> BTreeMap<String, String> {
-        let columns = record.columns().filter(|(_, _, value)| !value.is_empty());
+        let columns = record
+            .columns()
+            .filter(|(header, _, value)| !value.is_empty() && !super::sheet::MADE.contains(header));
         columns.map(|(header, _, value)| (header.to_owned(), value.to_owned())).collect()
     };
     let (one, other) = (values(one), values(other));

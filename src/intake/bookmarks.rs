@@ -3,6 +3,7 @@
 use super::{Intake, IntakeError};
 use crate::sqlite::Prepared;
 use crate::sqlite::raw::{SqlError, Value};
+use std::ops::ControlFlow;
 
 /// How far a source has read, or what it knows of one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +26,21 @@ impl Intake {
         })
     }
 
-    /// All bookmarks of a source, key and value.
-    pub fn bookmarks(&self, source: &str) -> Result<Vec<(String, String)>, IntakeError> {
+    /// All bookmarks of a source, as much of each key and value as `take` makes of them: there may be many.
+    pub fn bookmarks<T: Send + 'static>(
+        &self,
+        source: &str,
+        take: fn(&str, &str) -> Option<T>,
+    ) -> Result<Vec<T>, IntakeError> {
         let source = source.to_owned();
         self.read(move |db| {
+            let mut taken = Vec::new();
             let sql = "SELECT key, value FROM bookmark WHERE source = ?";
-            db.all(sql, &[Value::Text(&source)], |row| (row.string(0), row.string(1)))
+            db.each(sql, &[Value::Text(&source)], |row| {
+                taken.extend(take(row.text(0), row.text(1)));
+                Ok::<_, SqlError>(ControlFlow::Continue(()))
+            })?;
+            Ok(taken)
         })
     }
 }

@@ -225,6 +225,8 @@ impl Owner {
         // What cannot be sent is dropped, and answers so.
         let _ = self.queue.send(Message::Job(job));
         let _waiting = pulse::waiting();
+        // For the disk.
+        let _waiting = crate::pulse::waiting();
         answered.recv().expect("a job answers at the latest when it is dropped")
     }
 

@@ -1,13 +1,15 @@
 //! Accepting: from a delivery in the sender's hands to a receipt that survives `kill -9` and power cuts.
 //!
-//! The deliveries of a call share two flushes. Order: files into the spool or the claim announced, files renamed and flushed,
-//! then one transaction with receipts, inline bodies and bookmarks. Only after it may a source acknowledge.
+//! The deliveries of a call share their flushes. Order: files into the spool or the claim announced, files renamed and,
+//! unless they are small, flushed, then one transaction with receipts, inline bodies and bookmarks. Only after it may a
+//! source acknowledge. The rename of a small file is flushed when it is retired: until then its receipt tells recovery to
+//! repeat it.
 
 use super::durable::{self, Stamp};
 use super::error::shown;
 use super::receipts::Batch;
 use super::room::Room;
-use super::{Bookmark, Intake, IntakeError, seen};
+use super::{Bookmark, Intake, IntakeError, SMALL, seen};
 use crate::crash_point;
 use crate::record::delivery::{Body, Delivery, DeliveryId, Receipt};
 use crate::record::disk;
@@ -31,13 +33,23 @@ pub(super) struct Arrival {
     pub stored: Stored,
     pub bytes: u64,
     pub content_hash: Option<[u8; 32]>,
+    /// Whether its source wants to be told how it ended.
+    pub feedback: bool,
 }
 
 /// Where its bytes are.
 pub(super) enum Stored {
     Inline(Vec<u8>),
     Spool(PathBuf),
-    Claim { from: PathBuf, folder: PathBuf, target: PathBuf, stamp: Option<Stamp> },
+    Claim {
+        from: PathBuf,
+        folder: PathBuf,
+        target: PathBuf,
+        /// What it was when it was taken.
+        stamp: Option<Stamp>,
+        /// All of a small one: then it goes into `spool.db` with its receipt, and nothing else needs a flush.
+        inline: Option<Vec<u8>>,
+    },
 }
 
 pub(super) type Outcome<T> = Result<T, IntakeError>;
@@ -51,7 +63,7 @@ impl Intake {
         bookmark: Option<Bookmark>,
     ) -> Outcome<Vec<Outcome<Receipt>>> {
         let deliveries = deliveries.into_iter().map(|delivery| (delivery, None)).collect();
-        self.receive(deliveries, bookmark)
+        self.receive(deliveries, bookmark, false)
     }
 
     /// As [`Intake::accept`], with a bookmark for each delivery that moves if that one was accepted.
@@ -59,20 +71,30 @@ impl Intake {
         &self,
         deliveries: Vec<(Delivery, Option<Bookmark>)>,
     ) -> Outcome<Vec<Outcome<Receipt>>> {
-        self.receive(deliveries, None)
+        self.receive(deliveries, None, false)
+    }
+
+    /// As [`Intake::accept_each`], for a source that wants to tell its senders how each delivery ended:
+    /// [`Intake::tell_outcomes`].
+    pub fn accept_and_tell(
+        &self,
+        deliveries: Vec<(Delivery, Option<Bookmark>)>,
+    ) -> Outcome<Vec<Outcome<Receipt>>> {
+        self.receive(deliveries, None, true)
     }
 
     fn receive(
         &self,
         deliveries: Vec<(Delivery, Option<Bookmark>)>,
         shared: Option<Bookmark>,
+        feedback: bool,
     ) -> Outcome<Vec<Outcome<Receipt>>> {
         // The sender's disk and ours.
         let _waiting = crate::pulse::waiting();
         self.settle_earlier();
         let mut room = self.measure()?;
         let unique = ulid::Ulid::new().random();
-        let arrivals: Vec<_> = deliveries
+        let mut arrivals: Vec<_> = deliveries
             .into_iter()
             .zip(0_u128..)
             .map(|((delivery, bookmark), place)| {
@@ -81,6 +103,7 @@ impl Intake {
                 self.stage(id, delivery, bookmark, &mut room)
             })
             .collect();
+        arrivals.iter_mut().flatten().for_each(|arrival| arrival.feedback = feedback);
         self.answer(arrivals, shared)
     }
 
@@ -101,6 +124,7 @@ impl Intake {
             stored,
             bytes,
             content_hash,
+            feedback: false,
         });
         let mut receipts = self.answer(vec![arrival], None)?;
         receipts.pop().unwrap_or(Err(IntakeError::UnknownDelivery { id }))
@@ -163,15 +187,17 @@ impl Intake {
                 self.copy(id, file, before, &path, room)?
             }
             Body::Claimed { path, claim_dir } => {
-                room.take(state_dir, 0)?;
                 let Some(stamp) = durable::stamp(&path)? else {
                     return Err(IntakeError::Vanished { path: shown(&path) });
                 };
+                room.take(state_dir, if self.is_small(stamp.bytes) { stamp.bytes } else { 0 })?;
                 let target = claim_dir.join(id.to_string());
-                (Stored::Claim { from: path, folder: claim_dir, target, stamp: None }, stamp.bytes, None)
+                let claim =
+                    Stored::Claim { from: path, folder: claim_dir, target, stamp: None, inline: None };
+                (claim, stamp.bytes, None)
             }
         };
-        Ok(Arrival { id, delivery, bookmark, stored, bytes, content_hash })
+        Ok(Arrival { id, delivery, bookmark, stored, bytes, content_hash, feedback: false })
     }
 
     fn copy(
@@ -250,9 +276,16 @@ impl Intake {
         Ok((batch.arrivals, known?))
     }
 
+    /// Whether a claimed body of this size is taken into `spool.db`.
+    fn is_small(&self, bytes: u64) -> bool {
+        bytes <= SMALL && bytes <= self.0.config.inline_cap
+    }
+
     /// Renames one file into its claim folder. Nothing is moved when it fails.
     fn take_over(&self, arrival: &mut Arrival) -> Outcome<()> {
-        let Stored::Claim { from, folder, target, stamp } = &mut arrival.stored else { return Ok(()) };
+        let Stored::Claim { from, folder, target, stamp, inline } = &mut arrival.stored else {
+            return Ok(());
+        };
         // A full or failing disk is no reason to take the file otherwise: it is tried again.
         let refused = |error: std::io::Error| {
             if disk::is_full(&error) || error.raw_os_error() == Some(Errno::IO.raw_os_error()) {
@@ -261,7 +294,7 @@ impl Intake {
             IntakeError::ClaimRefused { path: shown(from), source: error }
         };
         // Opened first: a file that the daemon may move but not read would be stuck in the claim folder.
-        durable::open_regular(from)?;
+        let (opened, before) = durable::open_regular(from)?;
         if let Err(error) = durable::make_folder(folder, 0o700) {
             return match error {
                 IntakeError::Io { source, .. } => Err(refused(source)),
@@ -276,7 +309,12 @@ impl Intake {
             Err(error) => return Err(refused(error)),
         }
         // Whatever was moved is what came, even if it was exchanged for another file meanwhile.
-        let (file, now) = match durable::open_regular(target) {
+        let taken = match durable::stamp(target) {
+            Ok(Some(now)) if now.is_same_file(&before) => Ok((opened, now)),
+            Ok(_) => durable::open_regular(target),
+            Err(error) => Err(error),
+        };
+        let (mut file, now) = match taken {
             Ok(taken) => taken,
             Err(error) => {
                 durable::rename_new(target, from)
@@ -284,7 +322,15 @@ impl Intake {
                 return Err(error);
             }
         };
-        arrival.content_hash = self.hash_if_size_known(&file, &now, target);
+        // One that cannot be read now, or is still written, stays a file: the pipeline looks at it again.
+        if self.is_small(now.bytes)
+            && let Some(bytes) = read_whole(&mut file, &now, target)
+        {
+            arrival.content_hash = Some(*blake3::hash(&bytes).as_bytes());
+            *inline = Some(bytes);
+        } else {
+            arrival.content_hash = self.hash_if_size_known(&file, &now, target);
+        }
         arrival.bytes = now.bytes;
         *stamp = Some(now);
         Ok(())
@@ -304,6 +350,24 @@ impl Intake {
         let still = durable::stamp(path).ok()?? == *now;
         still.then(|| *hasher.finalize().as_bytes())
     }
+}
+
+/// All bytes of a file, if it still is what it was.
+fn read_whole(file: &mut File, now: &Stamp, path: &Path) -> Option<Vec<u8>> {
+    let length = usize::try_from(now.bytes).ok()?;
+    // One byte more shows that it grew.
+    let mut bytes = vec![0; length + 1];
+    let mut filled = 0;
+    while filled < length {
+        match file.read(&mut bytes[filled..]) {
+            Ok(0) => return None,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    bytes.truncate(filled);
+    (filled == length && Stamp::of_file(file, path).ok()? == *now).then_some(bytes)
 }
 
 fn copy_flushed(from: &mut dyn Read, name: &Path, to: &Path) -> Outcome<(u64, [u8; 32])> {
@@ -327,12 +391,12 @@ fn copy_flushed(from: &mut dyn Read, name: &Path, to: &Path) -> Outcome<(u64, [u
     Ok((bytes, *hasher.finalize().as_bytes()))
 }
 
-/// Flushes the claimed files and both folders of each rename.
+/// Flushes the files that stay the durable copy, and both folders of each rename.
 fn flush_claims(arrivals: &[Outcome<Arrival>]) -> Outcome<()> {
     let mut folders = BTreeSet::new();
     let mut claimed = Vec::new();
     for arrival in arrivals.iter().flatten() {
-        if let Stored::Claim { from, folder, target, .. } = &arrival.stored {
+        if let Stored::Claim { from, folder, target, inline: None, .. } = &arrival.stored {
             folders.insert(durable::folder_of(from));
             folders.insert(folder.clone());
             claimed.push((folder, target));

@@ -29,6 +29,11 @@ impl Stamp {
         }
     }
 
+    /// Whether both are of one file, whatever was written into it between them.
+    pub const fn is_same_file(&self, other: &Self) -> bool {
+        self.device == other.device && self.inode == other.inode
+    }
+
     /// Of an open file.
     pub fn of_file(file: &File, path: &Path) -> Result<Self, IntakeError> {
         rustix::fs::fstat(file)

@@ -9,9 +9,11 @@ mod archive;
 mod bookmarks;
 mod database;
 mod door;
+mod dropped;
 mod durable;
 mod error;
 mod growing;
+mod outcomes;
 mod receipts;
 mod recovery;
 mod retire;
@@ -24,7 +26,9 @@ mod tests;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
 pub use bookmarks::Bookmark;
+pub use dropped::Dropped;
 pub use error::IntakeError;
+pub use outcomes::Told;
 pub use recovery::Recovered;
 pub use retire::{Original, Retirement};
 pub use room::room_of;
@@ -36,6 +40,7 @@ use crate::sqlite::Prepared;
 use crate::sqlite::raw::SqlError;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -68,6 +73,8 @@ struct Inner {
     /// Whether something may wait to be claimed.
     work: Mutex<Work>,
     arrived: Condvar,
+    /// Whom to tell that outcomes were written, by source.
+    outcome_bells: Mutex<HashMap<String, Sender<()>>>,
     /// Deliveries whose receipt failed half-way; finished or undone at the next call.
     unsettled: Mutex<Vec<DeliveryId>>,
     /// Deliveries that failed and are left alone for a while, by their id.
@@ -132,6 +139,7 @@ impl Intake {
             database,
             work: Mutex::new(Work { small: true, large: true }),
             arrived: Condvar::new(),
+            outcome_bells: Mutex::new(HashMap::new()),
             unsettled: Mutex::new(Vec::new()),
             resting: Mutex::new(HashMap::new()),
             stuck: Mutex::new(Vec::new()),

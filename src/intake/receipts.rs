@@ -70,7 +70,7 @@ fn write_arrival(db: &mut Prepared<'_>, arrival: &Arrival) -> Result<bool, SqlEr
         None => None,
     };
     insert(db, arrival, "waiting", repeat_of.as_deref())?;
-    if let Stored::Inline(bytes) = &arrival.stored {
+    if let Stored::Inline(bytes) | Stored::Claim { inline: Some(bytes), .. } = &arrival.stored {
         let sql = "INSERT INTO body (id, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING";
         db.run(sql, &[Value::Text(&arrival.id.to_string()), Value::Blob(bytes)])?;
     }
@@ -100,16 +100,20 @@ fn insert(
     let (kind, path, original, stamp) = match &arrival.stored {
         Stored::Inline(_) => ("inline", None, None, None),
         Stored::Spool(path) => ("spool", Some(path), None, None),
-        Stored::Claim { from, target, stamp, .. } => ("claimed", Some(target), Some(from), *stamp),
+        Stored::Claim { from, target, stamp, inline, .. } => {
+            let kind = if inline.is_some() { "inline" } else { "claimed" };
+            (kind, Some(target), Some(from), *stamp)
+        }
     };
     let delivery = &arrival.delivery;
     db.run(
         "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format, time_zone,
-             reading, bytes, content_hash, repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             reading, bytes, content_hash, repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path,
+             feedback)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, bytes = excluded.bytes,
-             content_hash = excluded.content_hash, repeat_of = excluded.repeat_of, device = excluded.device,
-             inode = excluded.inode, mtime_ns = excluded.mtime_ns",
+             content_hash = excluded.content_hash, repeat_of = excluded.repeat_of,
+             body_kind = excluded.body_kind, device = excluded.device, inode = excluded.inode, mtime_ns = excluded.mtime_ns",
         &[
             Value::Text(&arrival.id.to_string()),
             Value::Text(state),
@@ -131,6 +135,7 @@ fn insert(
             Value::int_or_null(stamp.map(|stamp| stamp.inode.cast_signed())),
             Value::int_or_null(stamp.map(|stamp| stamp.mtime_ns)),
             Value::blob_given(original.map(|path| path.as_os_str().as_bytes())),
+            Value::Int(i64::from(arrival.feedback)),
         ],
     )?;
     Ok(())

@@ -74,6 +74,7 @@ impl Intake {
                 }
             }
         }
+        recovered.claims_finished += self.repeat_renames()?;
         recovered.swept += self.remove_leftovers()?;
         recovered.swept += self.sweep_spool()?;
         recovered.swept += self.sweep_originals()?;
@@ -145,6 +146,32 @@ impl Intake {
             None => db.run("DELETE FROM receipt WHERE id = ? AND state = 'claiming'", &[Value::Text(&id)]),
         })?;
         Ok(stamp.is_some())
+    }
+
+    /// Small files that were taken into `spool.db` and whose rename a power cut undid: they would come again.
+    fn repeat_renames(&self) -> Result<u64, IntakeError> {
+        let taken = self.read(|db| {
+            let sql = "SELECT id FROM receipt WHERE body_kind = 'inline' AND body_path IS NOT NULL";
+            db.all(sql, &[], |row| row.string(0))
+        })?;
+        let mut repeated = 0;
+        for id in taken {
+            let id: DeliveryId = id.parse().map_err(|_| self.damaged("id", &id))?;
+            let row = self.receipt(id)?;
+            let (Some(target), Some(from)) = (row.file(), row.original_path()) else { continue };
+            // Anything else that lies there now is another file, and its source's to hand in.
+            let undone = durable::stamp(&target).is_ok_and(|there| there.is_none())
+                && durable::stamp(&from)
+                    .is_ok_and(|there| there.is_some_and(|there| row.is_unchanged(&there)));
+            if undone {
+                match durable::rename_new(&from, &target) {
+                    Ok(()) => repeated += 1,
+                    Err(error) => tracing::warn!(delivery = %id, %error,
+                        "a received file is back in its folder and cannot be moved again; it will be received twice"),
+                }
+            }
+        }
+        Ok(repeated)
     }
 
     /// Bodies of retired deliveries.

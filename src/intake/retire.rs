@@ -2,13 +2,14 @@
 //!
 //! Must never remove the last copy of a body: the original is in place and flushed before the receipt goes.
 
-use super::archive::{self, OriginalWriter, SealedOriginal};
+use super::archive::{self, OriginalWriter, SealedOriginal, SmallWriter};
 use super::door::MANY_FILES;
 use super::durable::{self, Stamp};
 use super::spool::{self, Row};
-use super::{Intake, IntakeError, seen};
+use super::{Intake, IntakeError, outcomes, seen};
 use crate::crash_point;
 use crate::record::delivery::DeliveryId;
+use crate::record::outcome::Verdict;
 use crate::sqlite::Prepared;
 use crate::sqlite::raw::{SqlError, Value};
 use jiff::Timestamp;
@@ -31,6 +32,8 @@ pub struct Retirement {
     pub rows: u64,
     /// Whether it ended without any rejection, so that the same bytes need not be read again.
     pub clean: bool,
+    /// What came of it, for a source that tells its senders.
+    pub verdict: Verdict,
     /// When.
     pub at: Timestamp,
 }
@@ -54,6 +57,7 @@ struct Ending {
     clean: bool,
     /// Whether its own bytes were read; a repeat was only compared.
     was_read: bool,
+    verdict: Verdict,
     at: Timestamp,
     leaves: Leaves,
 }
@@ -105,6 +109,8 @@ impl Intake {
         }
         self.said(forgotten)?;
         crash_point::reached("retire-forgotten");
+        let told = endings.iter().filter(|ending| ending.row.feedback);
+        self.ring(told.map(|ending| ending.row.source.clone()).collect::<BTreeSet<_>>().into_iter());
         super::locked(&self.0.resting).retain(|id, _| endings.iter().all(|ending| ending.row.id != *id));
         let mut folders = BTreeSet::new();
         let mut done = Vec::new();
@@ -178,10 +184,14 @@ impl Intake {
     ) -> Result<Vec<(DeliveryId, Retirement)>, IntakeError> {
         let mut written = Vec::with_capacity(ended.len());
         let mut files = Vec::new();
+        let mut writer = None;
         for (id, mut retirement) in ended {
             if let Some(Original::Bytes(body)) = &retirement.original {
-                let writer = OriginalWriter::create(&archive::path_of(&self.0.state_dir, id))?;
-                let (sealed, file) = writer.write_whole(body)?;
+                let writer = match &mut writer {
+                    Some(writer) => writer,
+                    none => none.insert(SmallWriter::new(&self.0.state_dir)?),
+                };
+                let (sealed, file) = writer.write(&archive::path_of(&self.0.state_dir, id), body)?;
                 files.push((sealed.part.clone(), file));
                 retirement.original = Some(Original::Sealed(sealed));
             }
@@ -226,17 +236,24 @@ impl Intake {
                 .map_err(|error| IntakeError::io("rename", &sealed.part, error))?;
             folders.insert(durable::folder_of(&path));
         }
-        let leaves = match row.path() {
+        let leaves = match row.file() {
             None => Leaves::Nothing,
-            Some(body) if row.is_claimed() => match durable::stamp(&body)? {
-                Some(now) if !row.is_unchanged(&now) => Leaves::Again(body, now),
-                Some(now) => Leaves::File(body, Some(now)),
-                None => Leaves::Nothing,
-            },
-            Some(body) => Leaves::File(body, None),
+            Some(file) if row.body_kind == "spool" => Leaves::File(file, None),
+            Some(file) => {
+                if row.body_kind == "inline" {
+                    // The door did not wait for it: once the receipt is gone nothing else repeats the rename.
+                    folders.insert(durable::folder_of(&file));
+                    folders.extend(row.original_path().as_deref().map(durable::folder_of));
+                }
+                match durable::stamp(&file)? {
+                    Some(now) if !row.is_unchanged(&now) => Leaves::Again(file, now),
+                    Some(now) => Leaves::File(file, Some(now)),
+                    None => Leaves::Nothing,
+                }
+            }
         };
-        let Retirement { documents, rows, clean, at, .. } = retirement;
-        Ok(Some(Ending { id, row, hash, documents, rows, clean, was_read, at, leaves }))
+        let Retirement { documents, rows, clean, verdict, at, .. } = retirement;
+        Ok(Some(Ending { id, row, hash, documents, rows, clean, was_read, verdict, at, leaves }))
     }
 
     /// Writes the original from the body.
@@ -283,6 +300,9 @@ fn forget(db: &mut Prepared<'_>, endings: &[Ending], unlinked: &[Vec<u8>]) -> Re
             for ended in ending.documents.iter().map(document).chain(body) {
                 seen::note(db, row.key(), &ended, ending.id, ending.at)?;
             }
+        }
+        if row.feedback {
+            outcomes::write(db, row, &ending.verdict, ending.at)?;
         }
         if ending.rows > 0 {
             spool::heard(db, &row.source, ending.at)?;
@@ -345,8 +365,8 @@ fn receive_again(db: &mut Prepared<'_>, again: &Again) -> Result<(), SqlError> {
     let Again { id, row, path, at, now } = again;
     db.run(
         "INSERT INTO receipt (id, state, origin, source, account, peer, name, received_at, pinned_format, time_zone,
-             reading, bytes, body_kind, body_path, device, inode, mtime_ns, original_path)
-         VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             reading, bytes, body_kind, body_path, device, inode, mtime_ns, original_path, feedback)
+         VALUES (?, 'waiting', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &[
             Value::Text(&id.to_string()),
             Value::Text(&row.origin),
@@ -359,12 +379,13 @@ fn receive_again(db: &mut Prepared<'_>, again: &Again) -> Result<(), SqlError> {
             Value::text_given(row.time_zone.as_deref()),
             Value::Blob(&row.reading),
             Value::unsigned(now.bytes),
-            Value::Text(&row.body_kind),
+            Value::Text("claimed"),
             Value::Blob(path),
             Value::Int(now.device.cast_signed()),
             Value::Int(now.inode.cast_signed()),
             Value::Int(now.mtime_ns),
             Value::blob_given(row.original_path.as_deref()),
+            Value::Int(i64::from(row.feedback)),
         ],
     )?;
     Ok(())

@@ -20,6 +20,9 @@ pub struct Claimed {
     pub spooled: Spooled,
     /// The earlier delivery of the same bytes that ended well; then nothing is to be read.
     pub repeat_of: Option<DeliveryId>,
+    /// The earlier delivery in which these bytes ended well, alone or in an archive, as far as it was known when this one
+    /// was taken up.
+    pub known_as: Option<DeliveryId>,
     /// What its file was when it was claimed from its folder.
     recorded: Option<Stamp>,
 }
@@ -156,13 +159,16 @@ pub(super) struct Row {
     pub ended: Option<bool>,
     pub continues: Option<String>,
     pub original_path: Option<Vec<u8>>,
+    /// Whether the source wants to be told how it ended.
+    pub feedback: bool,
 }
 
 /// The columns of [`Row::of`].
 macro_rules! columns {
     () => {
         "SELECT id, origin, source, account, peer, name, received_at, pinned_format, time_zone, reading, bytes,
-             content_hash, repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues
+             content_hash, repeat_of, body_kind, body_path, device, inode, mtime_ns, original_path, ended, continues,
+             feedback
          FROM receipt LEFT JOIN growing USING (id) "
     };
 }
@@ -191,6 +197,7 @@ impl Row {
             original_path: row.blob_given(18),
             ended: row.int_given(19).map(|ended| ended != 0),
             continues: row.text_given(20),
+            feedback: row.int(21) != 0,
         }
     }
 
@@ -207,7 +214,17 @@ impl Row {
 
     /// The file that holds the body, unless it is in `spool.db`.
     pub fn path(&self) -> Option<PathBuf> {
+        self.file().filter(|_| self.body_kind != "inline")
+    }
+
+    /// The file that goes when the delivery is retired: the body, or what it was taken from.
+    pub fn file(&self) -> Option<PathBuf> {
         self.body_path.clone().map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
+    }
+
+    /// Where a file that was claimed lay before.
+    pub fn original_path(&self) -> Option<PathBuf> {
+        self.original_path.clone().map(|bytes| PathBuf::from(OsString::from_vec(bytes)))
     }
 
     /// Whether the body is a file taken over from a folder.
@@ -269,10 +286,11 @@ impl Intake {
             // There may be more.
             self.announce_work();
         }
-        found?.into_iter().map(|(row, body)| self.claimed(row, body)).collect()
+        found?.into_iter().map(|taken| self.claimed(taken)).collect()
     }
 
-    fn claimed(&self, row: Row, inline: Option<Vec<u8>>) -> Result<Claimed, IntakeError> {
+    fn claimed(&self, taken: Taken) -> Result<Claimed, IntakeError> {
+        let Taken { row, body: inline, known_as } = taken;
         let damaged = |what| self.damaged(what, &row.id);
         let body = match (row.path(), inline) {
             (Some(path), _) => SpooledBody::File { path, claimed: row.is_claimed() },
@@ -307,7 +325,9 @@ impl Intake {
             body,
             growth,
         };
-        Ok(Claimed { spooled, repeat_of, recorded })
+        // An id that cannot be read only costs reading the body.
+        let known_as = known_as.and_then(|id| id.parse().ok());
+        Ok(Claimed { spooled, repeat_of, known_as, recorded })
     }
 
     /// Puts a delivery back after a failure, behind the others.
@@ -508,8 +528,13 @@ fn rows(db: &mut Prepared<'_>, ids: &str) -> Result<Vec<Row>, SqlError> {
     db.all(sql, &[Value::Text(ids)], Row::of)
 }
 
-/// A receipt that was taken up, and its body where that is inline.
-type Taken = (Row, Option<Vec<u8>>);
+/// A receipt that was taken up.
+struct Taken {
+    row: Row,
+    /// Its body where that is inline.
+    body: Option<Vec<u8>>,
+    known_as: Option<String>,
+}
 
 fn take_oldest(
     db: &mut Prepared<'_>,
@@ -543,13 +568,15 @@ fn take_oldest(
         |row| (row.string(0), row.blob(1).to_vec()),
     )?;
     let mut bodies: HashMap<String, Vec<u8>> = bodies.into_iter().collect();
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let body = bodies.remove(&row.id);
-            (row, body)
-        })
-        .collect())
+    let mut taken = Vec::with_capacity(rows.len());
+    for row in rows {
+        let known_as = match row.hash() {
+            Some(hash) => seen::earlier(db, row.key(), &hash, false)?,
+            None => None,
+        };
+        taken.push(Taken { body: bodies.remove(&row.id), row, known_as });
+    }
+    Ok(taken)
 }
 
 #[cfg(test)]

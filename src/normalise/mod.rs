@@ -242,7 +242,11 @@ fn length(raw: &RawRecord, field: Field, unit: LengthUnit, failed: &mut Fields) 
 fn columns(raw: &RawRecord, times: &Times, clock: &Clock, numbers: &Numbers) -> Cdr {
     let card = raw.layout.card;
     let mut failed = times.failed;
-    let disposition = disposition::read(raw, card).unwrap_or_else(|| {
+    let answered = match raw.layout.column_of(Field::Answer) {
+        Some(_) => times.answer.is_some(),
+        None => times.talk.is_some_and(|talk| talk > 0),
+    };
+    let disposition = disposition::read(raw, card, answered).unwrap_or_else(|| {
         failed.add(Field::Disposition);
         Disposition::Unknown
     });

@@ -1,7 +1,7 @@
 //! The engine from raw record to leg, with cards of a vendor that does not exist.
 
 use super::{ClockWatch, Engine};
-use crate::record::card::{Card, Evidence, Family, Match};
+use crate::record::card::{Card, Evidence, Family, Match, Told};
 use crate::record::cdr::{Direction, Disposition, Leg, Precision, TextColumn};
 use crate::record::document::{DateOrder, Dialect, Layout, RowKind, ZoneRule};
 use crate::record::field::Field;
@@ -21,6 +21,9 @@ static CARD: Card = Card {
     title: "Quill PBX",
     version: 1,
     evidence: Evidence::Documented,
+    versions: &[],
+    notes: &[],
+    outcome: Told::Word,
     fidelity: 50,
     headers: &[
         ("rowid", Field::RecordId),

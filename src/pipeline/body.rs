@@ -7,8 +7,8 @@
 
 use super::document::{self, Context, Step};
 use super::{Pipeline, PipelineError, Progress, repeats};
-use crate::intake::{Intake, Look, Original, OriginalWriter, SMALL};
-use crate::record::delivery::{DeliveryId, Spooled, SpooledBody, printable};
+use crate::intake::{Claimed, Intake, Look, Original, OriginalWriter, SMALL};
+use crate::record::delivery::{DeliveryId, SpooledBody, printable};
 use crate::record::disk;
 use crate::record::port::{Scratch, ScratchFile};
 use crate::store::Pending;
@@ -35,10 +35,11 @@ pub(super) struct BodyRead {
 /// Reads the body; `None` when the file changed under the reader and must be read again.
 pub(super) fn read(
     pipeline: &Pipeline,
-    spooled: &Spooled,
+    claimed: &Claimed,
     began: Look,
     stop: &AtomicBool,
 ) -> Result<Option<BodyRead>, PipelineError> {
+    let spooled = &claimed.spooled;
     let failed = |cause| PipelineError::Body { delivery: spooled.id.to_string(), cause };
     let mut body = open(&spooled.body).map_err(failed)?;
     let mut head = [0; unpack::SNIFFED];
@@ -59,7 +60,7 @@ pub(super) fn read(
     let read = if archive {
         read_archive(&context, &mut *body, copy)
     } else {
-        read_plain(&context, &mut *body, copy)
+        read_plain(&context, &mut *body, copy, claimed.known_as)
     };
     Ok(read?.map(|read| BodyRead { chunks: context.chunks.take(), ..read }))
 }
@@ -134,6 +135,7 @@ fn read_plain(
     context: &Context<'_>,
     body: &mut dyn ReadSeek,
     copy: Copy,
+    known_as: Option<DeliveryId>,
 ) -> Result<Option<BodyRead>, PipelineError> {
     let copy = Rc::new(RefCell::new(Some(copy)));
     let shared_body = Rc::new(RefCell::new(body));
@@ -154,7 +156,7 @@ fn read_plain(
         }
         Ok((unchanged, hash))
     };
-    let repeat = repeats::plain(context)?;
+    let repeat = repeats::plain(context, known_as);
     let step = document::read(context, 1, "", &mut tee, repeat, &mut before_last)?;
     // What was taken for a repeat is no longer what the door hashed: read again, with its rows.
     let now = sealed.borrow().as_ref().map(|done| done.content_hash);

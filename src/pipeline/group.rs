@@ -11,7 +11,7 @@ use super::{
 };
 use crate::intake::{Claimed, Retirement};
 use crate::record::delivery::Spooled;
-use crate::record::outcome::Actor;
+use crate::record::outcome::{Actor, Verdict};
 use crate::store::{DeliveryEnd, DeliveryState, DeliverySummary, Pending};
 use jiff::Timestamp;
 use std::sync::atomic::AtomicBool;
@@ -154,7 +154,7 @@ fn hand_over(pipeline: &Pipeline, claimed: &Claimed, stop: &AtomicBool) -> Resul
     }
     let mut began = pipeline.parts.intake.first_look(claimed)?;
     for _ in 0..RUNS_WHILE_CHANGING {
-        if let Some(mut read) = body::read(pipeline, spooled, began, stop)? {
+        if let Some(mut read) = body::read(pipeline, claimed, began, stop)? {
             let end = DeliveryEnd { state: None, content_hash: Some(read.content_hash), bytes: read.bytes };
             let chunks = std::mem::take(&mut read.chunks);
             let end = store.finish_delivery(spooled.id, &end);
@@ -180,6 +180,12 @@ fn settle(
     // Equal bytes of a stream are other calls, and what was read otherwise than the door noted is known under no reading.
     let may_be_known = spooled.growth.is_none() && pipeline.reads_as_accepted(spooled);
     let clean = may_be_known && summary.counts.rejected == 0 && summary.rejected_documents == 0;
+    let verdict = Verdict {
+        state: summary.state.word().to_owned(),
+        counts: summary.counts,
+        rejected_documents: summary.rejected_documents,
+        rejections: summary.rejections.clone(),
+    };
     let retirement = match over.read {
         Some(read) => Retirement {
             original: Some(read.original),
@@ -187,6 +193,7 @@ fn settle(
             documents: read.documents,
             rows: over.new_rows.unwrap_or(summary.counts.rows_read),
             clean,
+            verdict,
             at: Timestamp::now(),
         },
         None => Retirement {
@@ -195,6 +202,7 @@ fn settle(
             documents: Vec::new(),
             rows: over.new_rows.unwrap_or(0),
             clean: true,
+            verdict,
             at: Timestamp::now(),
         },
     };

@@ -6,6 +6,7 @@
 use super::PipelineError;
 use super::body::ScratchFolder;
 use super::document::{Context, body_failed, broken};
+use crate::record::delivery::DeliveryId;
 use crate::store::Repeat;
 use crate::unpack::{self, Found, ReadSeek, UnpackError};
 use std::collections::HashMap;
@@ -54,17 +55,11 @@ pub(super) fn in_archive(
 
 /// Whether a body that is a document itself need not be read. The door compares whole bodies; this one may have come
 /// in an archive, or while the first of its kind was still waiting.
-pub(super) fn plain(context: &Context<'_>) -> Result<Option<Repeat>, PipelineError> {
-    match context.spooled.content_hash {
-        Some(hash)
-            if !context.restart
-                && context.spooled.bytes > 0
-                && context.pipeline.reads_as_accepted(context.spooled) =>
-        {
-            seen(context, &hash)
-        }
-        _ => Ok(None),
-    }
+pub(super) fn plain(context: &Context<'_>, known_as: Option<DeliveryId>) -> Option<Repeat> {
+    let may_be =
+        !context.restart && context.spooled.bytes > 0 && context.pipeline.reads_as_accepted(context.spooled);
+    let content_hash = context.spooled.content_hash.filter(|_| may_be)?;
+    Some(Repeat { of: known_as?, content_hash })
 }
 
 fn seen(context: &Context<'_>, content_hash: &[u8; 32]) -> Result<Option<Repeat>, PipelineError> {

@@ -19,6 +19,10 @@ pub struct Card {
     pub version: u32,
     /// What the card rests on.
     pub evidence: Evidence,
+    /// Versions of the layout in words, and what each rests on.
+    pub versions: &'static [(&'static str, Evidence)],
+    /// What a person should know of it, by topic.
+    pub notes: &'static [(Topic, &'static str)],
     /// Which format wins where two state the same field differently; the higher.
     pub fidelity: u8,
     /// Source headers, normalised by [`normal_header`], and what they mean.
@@ -27,7 +31,9 @@ pub struct Card {
     pub families: &'static [Family],
     /// Fields that join legs to calls.
     pub links: &'static [Link],
-    /// Outcome words, upper case.
+    /// Where the outcome of a leg is told.
+    pub outcome: Told,
+    /// Told words, upper case.
     pub dispositions: &'static [(&'static str, Disposition)],
     /// Direction words, upper case.
     pub directions: &'static [(&'static str, Direction)],
@@ -43,6 +49,16 @@ pub struct Card {
     pub epoch_in: Option<Field>,
 }
 
+/// Where the outcome of a leg is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// By the word of the disposition alone.
+    Word,
+    /// A leg is answered where its answer time is stated or, in layouts without that column, some talk. Of others the word
+    /// says why not, or the hang-up cause in words, and where both are blank the Q.850 cause.
+    Answer,
+}
+
 /// What a card rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
@@ -52,6 +68,48 @@ pub enum Evidence {
     Seen,
     /// A stanza of the configuration.
     Configured,
+}
+
+impl Evidence {
+    /// In words. Nothing is ever called supported that was not seen.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Documented => "vendor's documents",
+            Self::Seen => "real data",
+            Self::Configured => "your configuration",
+        }
+    }
+}
+
+/// What a note of a card is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// Who describes the layout.
+    Specification,
+    /// Whose clock its times show.
+    Zone,
+    /// Why these fields tell legs apart.
+    Identity,
+    /// How legs, transfers and forwards show.
+    Legs,
+    /// Something to know about what it writes.
+    Quirk,
+    /// How the system is made to send it.
+    Sending,
+}
+
+impl Topic {
+    /// The word before the note.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Specification => "specification",
+            Self::Zone => "time zone",
+            Self::Identity => "identity",
+            Self::Legs => "legs",
+            Self::Quirk => "quirk",
+            Self::Sending => "sending",
+        }
+    }
 }
 
 /// A field that joins legs to calls. Values of one kind are compared with each other only.

@@ -1,6 +1,8 @@
 //! How a row or document ended: counts that add up, and reasons that never change their name.
 
+use super::delivery::DeliveryId;
 use super::raw::Position;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Why a document or row was rejected. The codes are public and never renamed.
@@ -119,6 +121,12 @@ pub enum Skip {
     Blank,
     /// A row that the configuration of its format says is no call.
     NoCall,
+    /// The copy of a call that its recorder takes.
+    Recorder,
+    /// A report on the voice quality of a call; it stays in the original.
+    Quality,
+    /// An announcement of the system that writes the file: types of columns, beginning or end of a file.
+    Mark,
 }
 
 /// Where the rows of a run of a document ended. They add up: see [`Counts::adds_up`].
@@ -178,6 +186,65 @@ impl std::ops::AddAssign for Counts {
         self.skipped += other.skipped;
         self.held += other.held;
     }
+}
+
+/// How a delivery ended, for the source that wants to tell its sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryOutcome {
+    /// Delivery.
+    pub delivery: DeliveryId,
+    /// Source that received it.
+    pub source: String,
+    /// Account within the source, where it has accounts.
+    pub account: Option<String>,
+    /// Name as sent, printable.
+    pub name: String,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// What came of it.
+    pub verdict: Verdict,
+}
+
+/// What came of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verdict {
+    /// `delivery.state`: done, done_with_rejects, rejected, repeated, empty.
+    pub state: String,
+    /// Outcomes of its rows.
+    pub counts: Counts,
+    /// Documents that were rejected whole.
+    pub rejected_documents: u64,
+    /// The first [`NOTED`] rejections that are open.
+    pub rejections: Vec<RejectionNote>,
+}
+
+impl Verdict {
+    /// Whether nothing of it was rejected.
+    pub const fn is_clean(&self) -> bool {
+        self.counts.rejected == 0 && self.rejected_documents == 0
+    }
+}
+
+/// Rejections of a delivery that its sender is told: enough to see what is wrong with a file.
+pub const NOTED: usize = 20;
+
+/// What a sender needs to find a row that was rejected. Never its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectionNote {
+    /// Path of the document inside the delivery; empty where the delivery is the document.
+    pub document: String,
+    /// Row; 0 for the document as a whole.
+    pub row: u64,
+    /// Where the row begins in the document's unpacked bytes.
+    pub offset: u64,
+    /// Bytes of the row.
+    pub length: u64,
+    /// The source header of the offending field.
+    pub field: Option<String>,
+    /// Stable code of the reason.
+    pub reason: String,
+    /// What is wrong and what to do, in words; no phone numbers or names.
+    pub message: String,
 }
 
 /// What came of one source's deliveries since the process started.

@@ -2,7 +2,7 @@
 
 use super::card::Card;
 use super::cdr::Leg;
-use super::outcome::Rejection;
+use super::outcome::{DeliveryOutcome, Rejection};
 use super::raw::RawRecord;
 use std::io::{Read, Seek, Write};
 
@@ -14,6 +14,13 @@ pub trait Derive: Send + Sync {
 
     /// The card of a format, for rows stored earlier. `None` when the format no longer exists.
     fn card(&self, format: &str) -> Option<&'static Card>;
+}
+
+/// A source's way back to its senders: `.ok` and `.err` files, a mail's final folder.
+pub trait Feedback {
+    /// Tells the sender how its delivery ended. It may be told again, after a crash: doing it twice must be doing it once.
+    /// What fails is tried again later.
+    fn tell(&mut self, outcome: &DeliveryOutcome) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// Room on disk for an archive inside an archive: a zip can only be read with its end in hand.

@@ -39,8 +39,8 @@ const FORGIVE: Duration = Duration::from_mins(10);
 const BURST: Duration = Duration::from_millis(50);
 /// Walking must not take more than a fifth of the time, however many files stay in the folder.
 const REST: u32 = 4;
-/// Looks that nothing asked for take at most a hundredth of the time.
-const CHEAP: u32 = 100;
+/// Looks that nothing asked for take at most this part of the time.
+const CHEAP: u32 = 2000;
 
 /// A watched folder as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,8 +188,7 @@ impl Folder {
             pulse::beat();
             let began = Instant::now();
             let next_look = match self.look(began) {
-                // A folder that is moved away or unmounted tells nothing: a look every few seconds finds it gone. In
-                // the usual folder, which is empty, that costs nothing; one that keeps its files waits longer.
+                // In the usual folder, which is empty, a look costs nothing; one that keeps its files waits longer.
                 Ok(look) => look.next_look.min(began + POLL.max(self.walked * CHEAP)),
                 Err(error) => {
                     if let FolderError::Door(error) = &error {
@@ -200,7 +199,9 @@ impl Folder {
             };
             // From the last look on, not from the bell: a single file is taken at once, the files of a burst together.
             let rested = Instant::now() + BURST.max(self.walked * REST);
-            watch::wait(&self.bell, next_look, &stopped);
+            // A folder that is moved away or unmounted tells nothing.
+            let gone = || self.root.is_some() && watch::root_of(&self.config.path) != self.root;
+            watch::wait(&self.bell, next_look, &|| stopped() || gone());
             while !stopped() && Instant::now() < rested {
                 pulse::beat();
                 std::thread::sleep(rested.saturating_duration_since(Instant::now()).min(BURST));
@@ -216,9 +217,15 @@ impl Folder {
             self.refused.clear();
             self.forgiven = Some(now);
         }
+        self.load_kept()?;
         let began = Instant::now();
         let waiting = pulse::waiting();
-        let walked = walk::walk(&self.config.path, self.config.recursive);
+        let known = |path: &Path, state: &State| {
+            self.config.keep
+                && self.config.marker.is_none()
+                && self.kept.as_ref().is_some_and(|kept| kept.knows(&take::shown(path), state))
+        };
+        let walked = walk::walk(&self.config.path, self.config.recursive, &known);
         drop(waiting);
         let walk = match walked {
             Ok(walk) => walk,
@@ -226,7 +233,10 @@ impl Folder {
         };
         self.walked = began.elapsed();
         self.load_kept()?;
-        let mut next_look = now + self.config.rescan;
+        // What nobody tells of is found by walking; where the kernel tells of everything, a large folder may wait longer.
+        let told = self.watcher.is_some() && self.polling.is_none() && watch::is_local(&self.config.path);
+        let rare = if told { self.walked * CHEAP } else { Duration::ZERO };
+        let mut next_look = now + self.config.rescan.max(rare);
         let (finished, waiting) = self.finished(&walk, now, &mut next_look);
         let taken = match self.take(finished) {
             Ok(taken) => taken,

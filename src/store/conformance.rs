@@ -3,7 +3,7 @@
 
 use crate::dedup::oracle::{Oracle, OracleRow, Outcome};
 use crate::dedup::{Identified, Identifier, Key};
-use crate::record::card::{Card, Evidence, Family, Link, Match};
+use crate::record::card::{Card, Evidence, Family, Link, Match, Told};
 use crate::record::cdr::{Cdr, Disposition, Leg, TextColumn};
 use crate::record::document::{Dialect, Layout, RowKind};
 use crate::record::field::Field;
@@ -167,6 +167,9 @@ const fn card(id: &'static str, fidelity: u8, families: &'static [Family], links
         title: "toy",
         version: 1,
         evidence: Evidence::Documented,
+        versions: &[],
+        notes: &[],
+        outcome: Told::Word,
         fidelity,
         headers: HEADERS,
         families,

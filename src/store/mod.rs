@@ -16,7 +16,7 @@ pub use again::{Retry, RowChange, Switched};
 use crate::dedup::Identified;
 use crate::record::delivery::DeliveryId;
 use crate::record::document::Dialect;
-use crate::record::outcome::{Actor, Counts, Rejection, Skip};
+use crate::record::outcome::{Actor, Counts, Rejection, RejectionNote, Skip};
 use jiff::Timestamp;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
@@ -119,7 +119,7 @@ pub struct DeliveryEnd {
 }
 
 /// What a delivery came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliverySummary {
     /// State as given, else: `Rejected` when every document was rejected whole, `DoneWithRejects` when a document or
     /// row was, `Repeated` when every document was seen before, `Empty` when there was no row at all, `Done`.
@@ -128,6 +128,8 @@ pub struct DeliverySummary {
     pub counts: Counts,
     /// Documents that were rejected whole.
     pub rejected_documents: u64,
+    /// The first of its open rejections, where there are any.
+    pub rejections: Vec<RejectionNote>,
 }
 
 /// States of a delivery that the store writes.
@@ -299,8 +301,8 @@ impl<T> Pending<T> {
             Ok(answer) => answer,
             Err(TryRecvError::Disconnected) => Err(StoreError::WriterGone),
             Err(TryRecvError::Empty) => {
-                (self.hurry)();
                 let _waiting = crate::pulse::waiting();
+                (self.hurry)();
                 self.answer.recv().unwrap_or(Err(StoreError::WriterGone))
             }
         }

@@ -7,7 +7,7 @@ use super::{API_HEADERS, BRACKETED, CONTEXTS, DIRECTIONS, DISPOSITIONS, FAMILIES
 use crate::formats::syntax::encoding;
 use crate::formats::syntax::json::{Event, Json, Kind};
 use crate::formats::{Claim, Format, Head, RowReader, Verdict};
-use crate::record::card::{Card, Evidence};
+use crate::record::card::{Card, Evidence, Told};
 use crate::record::document::{Dialect, Encoding};
 use crate::record::field::Field;
 use std::io::Read;
@@ -21,6 +21,9 @@ static CARD: Card = Card {
     title: "Grandstream UCM, JSON of the CDR API",
     version: 1,
     evidence: Evidence::Seen,
+    versions: &[],
+    notes: &[],
+    outcome: Told::Word,
     fidelity: 90,
     headers: API_HEADERS,
     families: FAMILIES,

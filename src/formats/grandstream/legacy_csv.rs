@@ -7,7 +7,7 @@ use crate::formats::dates::{Survey, epoch_of, is_time};
 use crate::formats::syntax::delimited::{Delimited, Piece};
 use crate::formats::syntax::{Fields, encoding};
 use crate::formats::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
-use crate::record::card::{Card, Evidence, normal_header};
+use crate::record::card::{Card, Evidence, Told, normal_header};
 use crate::record::document::{Column, Dialect, Layout, RowKind};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip};
@@ -25,6 +25,9 @@ static CARD: Card = Card {
     title: "Grandstream UCM, CSV of the CDR API",
     version: 1,
     evidence: Evidence::Documented,
+    versions: &[],
+    notes: &[],
+    outcome: Told::Word,
     fidelity: 70,
     headers: API_HEADERS,
     families: FAMILIES,
@@ -109,7 +112,7 @@ impl<'a> Reader<'a> {
             return Row::Skipped { position, why: Skip::RepeatedHeader };
         }
         match header.align(&fields) {
-            Some(_) if may_be_cut(&self.rows, &header.layout) => {
+            Some(_) if may_be_cut(&self.rows, &header.layout, header.layout.columns.len()) => {
                 Row::fault(position, Reason::ColumnsMismatch, MAY_BE_CUT, self.rows.verbatim())
             }
             Some(aligned) => {

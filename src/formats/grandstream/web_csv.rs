@@ -7,7 +7,7 @@ use crate::formats::dates::{Survey, epoch_of, is_time};
 use crate::formats::syntax::delimited::{Delimited, Piece};
 use crate::formats::syntax::{Fields, encoding};
 use crate::formats::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
-use crate::record::card::{Card, Evidence, normal_header};
+use crate::record::card::{Card, Evidence, Told, normal_header};
 use crate::record::delivery::printable;
 use crate::record::document::{Dialect, Layout, LayoutUnusable, RowKind};
 use crate::record::field::Field;
@@ -27,6 +27,9 @@ static CARD: Card = Card {
     title: "Grandstream UCM, CSV of the web interface",
     version: 1,
     evidence: Evidence::Seen,
+    versions: &[],
+    notes: &[],
+    outcome: Told::Word,
     fidelity: 60,
     headers: &[
         ("cdr", Field::RowKind),
@@ -365,7 +368,7 @@ impl<'a> Reader<'a> {
             }
         };
         let layout = if header.is_summary(&fields) { summary } else { leg };
-        if may_be_cut(&self.rows, layout) {
+        if may_be_cut(&self.rows, layout, layout.columns.len()) {
             return Row::fault(position, Reason::ColumnsMismatch, MAY_BE_CUT, self.rows.verbatim());
         }
         let mut values = Values::default();

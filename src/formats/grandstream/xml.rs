@@ -9,7 +9,7 @@ use crate::formats::syntax::encoding;
 use crate::formats::syntax::json::Event;
 use crate::formats::syntax::xml::Xml;
 use crate::formats::{Claim, Format, Head, RowReader, Verdict};
-use crate::record::card::{Card, Evidence};
+use crate::record::card::{Card, Evidence, Told};
 use crate::record::document::{Dialect, Encoding};
 use crate::record::field::Field;
 use std::io::Read;
@@ -23,6 +23,9 @@ static CARD: Card = Card {
     title: "Grandstream UCM, XML of the CDR API",
     version: 1,
     evidence: Evidence::Documented,
+    versions: &[],
+    notes: &[],
+    outcome: Told::Word,
     fidelity: 85,
     headers: API_HEADERS,
     families: FAMILIES,

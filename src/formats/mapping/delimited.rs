@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
         if self.header.as_ref().is_some_and(|header| repeats(header, &fields)) {
             return Row::Skipped { position, why: Skip::RepeatedHeader };
         }
-        if may_be_cut(&self.rows, &shape.layout) {
+        if may_be_cut(&self.rows, &shape.layout, shape.layout.columns.len()) {
             return fault(Reason::ColumnsMismatch, MAY_BE_CUT.to_owned());
         }
         match shape.record(position, |place| fields.get(place)) {

@@ -8,34 +8,42 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Bookmarks of copied files: printable relative path -> (state, hash).
+/// Bookmarks of copied files: printable relative path -> (state, hash). Of each only as much of its hash is held as tells
+/// two apart: a folder may keep a hundred thousand.
 #[derive(Debug, Default)]
-pub(super) struct Kept(HashMap<String, (String, String)>);
+pub(super) struct Kept(HashMap<u128, (u128, u128)>);
+
+fn short(text: &str) -> u128 {
+    let hash = blake3::hash(text.as_bytes());
+    u128::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
+}
 
 impl Kept {
     /// From the bookmarks of the source.
-    pub fn from_bookmarks(rows: Vec<(String, String)>) -> Self {
-        let known = rows.into_iter().filter_map(|(key, value)| {
-            let name = key.strip_prefix(PREFIX)?.to_owned();
-            let (state, hash) = value.rsplit_once(':')?;
-            Some((name, (state.to_owned(), hash.to_owned())))
-        });
-        Self(known.collect())
+    pub fn from_bookmarks(known: Vec<(u128, (u128, u128))>) -> Self {
+        Self(known.into_iter().collect())
+    }
+
+    /// What is held of a bookmark.
+    pub fn of_bookmark(key: &str, value: &str) -> Option<(u128, (u128, u128))> {
+        let name = short(key.strip_prefix(PREFIX)?);
+        let (state, hash) = value.rsplit_once(':')?;
+        Some((name, (short(state), short(hash))))
     }
 
     /// Whether this file was taken as it is now.
     pub fn knows(&self, name: &str, state: &State) -> bool {
-        self.0.get(name).is_some_and(|(known, _)| *known == words(state))
+        self.0.get(&short(name)).is_some_and(|(known, _)| *known == short(&words(state)))
     }
 
     /// Whether a file of this name was taken with this content.
     pub fn knows_content(&self, name: &str, hash: &str) -> bool {
-        self.0.get(name).is_some_and(|(_, known)| known == hash)
+        self.0.get(&short(name)).is_some_and(|(_, known)| *known == short(hash))
     }
 
     /// Remembers a file that was taken.
     pub fn learn(&mut self, name: &str, state: &State, hash: &str) {
-        self.0.insert(name.to_owned(), (words(state), hash.to_owned()));
+        self.0.insert(short(name), (short(&words(state)), short(hash)));
     }
 }
 
@@ -77,7 +85,9 @@ mod tests {
     fn a_bookmark_reads_back() {
         let state = State { bytes: 7, device: 2, inode: 3, mtime_ns: -5 };
         let written = bookmark("inbox", "a:b.csv", &state, "00ff");
-        let kept = Kept::from_bookmarks(vec![(written.key, written.value), ("cursor".into(), "4".into())]);
+        assert_eq!(Kept::of_bookmark("cursor", "4"), None);
+        let kept =
+            Kept::from_bookmarks(Kept::of_bookmark(&written.key, &written.value).into_iter().collect());
         assert!(kept.knows("a:b.csv", &state));
         assert!(!kept.knows("a:b.csv", &State { bytes: 8, ..state }));
         assert!(kept.knows_content("a:b.csv", "00ff"));

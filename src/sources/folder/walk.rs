@@ -30,6 +30,9 @@ impl State {
     }
 }
 
+/// Whether a file stays and is dealt with as it is: a folder may keep very many, which need not be gathered each time.
+pub(super) type Known<'k> = &'k dyn Fn(&Path, &State) -> bool;
+
 /// A regular file whose name does not say that it is unfinished. Paths are relative to the watched folder.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
@@ -51,16 +54,16 @@ pub(super) struct Walk {
 }
 
 /// Walks. Fails only if the folder itself cannot be listed.
-pub(super) fn walk(root: &Path, recursive: bool) -> io::Result<Walk> {
+pub(super) fn walk(root: &Path, recursive: bool, known: Known<'_>) -> io::Result<Walk> {
     let mut found = Walk::default();
     let mut folders = Vec::new();
-    list(root, Path::new(""), &mut found, &mut folders)?;
+    list(root, Path::new(""), known, &mut found, &mut folders)?;
     while recursive && let Some(folder) = folders.pop() {
         if folder.components().count() > DEPTH {
             found.unreadable.push((folder, io::Error::other("it lies too deep")));
             continue;
         }
-        match list(root, &folder, &mut found, &mut folders) {
+        match list(root, &folder, known, &mut found, &mut folders) {
             Ok(()) => {}
             // Removed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -70,7 +73,13 @@ pub(super) fn walk(root: &Path, recursive: bool) -> io::Result<Walk> {
     Ok(found)
 }
 
-fn list(root: &Path, folder: &Path, found: &mut Walk, folders: &mut Vec<PathBuf>) -> io::Result<()> {
+fn list(
+    root: &Path,
+    folder: &Path,
+    known: Known<'_>,
+    found: &mut Walk,
+    folders: &mut Vec<PathBuf>,
+) -> io::Result<()> {
     for entry in std::fs::read_dir(root.join(folder))? {
         let entry = entry?;
         let name = entry.file_name();
@@ -97,7 +106,10 @@ fn list(root: &Path, folder: &Path, found: &mut Walk, folders: &mut Vec<PathBuf>
         } else if unfinished {
             found.unfinished.push((path, modified));
         } else {
-            found.files.push(Found { path, state: State::of(&metadata), modified });
+            let state = State::of(&metadata);
+            if !known(&path, &state) {
+                found.files.push(Found { path, state, modified });
+            }
         }
     }
     Ok(())

@@ -167,6 +167,30 @@ pub(super) fn arm(
     Ok(watcher)
 }
 
+/// Device and inode of a folder; `None` where there is none.
+pub(super) fn root_of(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+/// Whether only this host can change what lies there, so that the kernel hears of all of it.
+pub(super) fn is_local(path: &Path) -> bool {
+    // NFS, SMB of three ages, 9p, FUSE, Ceph, Coda, AFS.
+    const SHARED: [u64; 9] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x0102_1997,
+        0x6573_5546,
+        0x00c3_6400,
+        0x7375_7245,
+        0x5346_414f,
+    ];
+    rustix::fs::statfs(path)
+        .is_ok_and(|found| !SHARED.contains(&(found.f_type.cast_unsigned() & 0xffff_ffff)))
+}
+
 /// Waits until `until` or the bell, looking at `stop` often enough that nobody waits for the thread's end.
 pub(super) fn wait(bell: &Bell, until: Instant, stop: &dyn Fn() -> bool) {
     const SLICE: Duration = Duration::from_millis(500);

@@ -6,7 +6,7 @@ use super::database::{Database, Fault};
 use super::insert::{Changes, Outcome, Reading};
 use super::raw::Value;
 use crate::record::delivery::DeliveryId;
-use crate::record::outcome::{Counts, Rejection, VERBATIM_CAP};
+use crate::record::outcome::{Counts, NOTED, Rejection, RejectionNote, VERBATIM_CAP};
 use crate::store::digits;
 use crate::store::{
     Chunk, DeliveryEnd, DeliveryStart, DeliveryState, DeliverySummary, DocumentEnd, DocumentStart, Opened,
@@ -412,7 +412,27 @@ pub fn finish_delivery(
     if updated == 0 {
         return Err(StoreError::FenceLost.into());
     }
-    Ok(DeliverySummary { state, counts, rejected_documents })
+    let rejections = if rejected + rejected_documents > 0 { first_rejections(db, &id)? } else { Vec::new() };
+    Ok(DeliverySummary { state, counts, rejected_documents, rejections })
+}
+
+fn first_rejections(db: &mut Database<'_>, delivery: &str) -> Result<Vec<RejectionNote>, Fault> {
+    db.all(
+        "SELECT path, row_number, byte_offset, byte_length, field, reason, message
+           FROM document JOIN rejected ON document_id = document.id
+          WHERE delivery_id = ? AND state <> 'superseded' AND resolved_at IS NULL
+          ORDER BY number, row_number LIMIT ?",
+        &[Value::Text(delivery), Value::unsigned(NOTED as u64)],
+        |row| RejectionNote {
+            document: row.string(0),
+            row: row.unsigned(1),
+            offset: row.unsigned(2),
+            length: row.unsigned(3),
+            field: row.text_given(4),
+            reason: row.string(5),
+            message: row.string(6),
+        },
+    )
 }
 
 /// Notes what is wrong with an origin's clock, nothing if it is empty; gives whether that is news.
