@@ -37,6 +37,8 @@ pub const MESSAGE_ID: &str = "message_id";
 pub const DELIVERY_STORED: &str = "7b1f6c0e5d3a4f5e9a6c2f18d0b7e431";
 /// A delivery was read and it, or rows of it, were rejected.
 pub const DELIVERY_REJECTED: &str = "c2a90d5547fb4c0b8e1d6af3925b708c";
+/// Originals of deliveries that nobody could read were dropped, as `[keep]` says.
+pub const ORIGINALS_DROPPED: &str = "b7d05e93f1824c6ea08f4d2c7e6a913b";
 /// The health of a source changed.
 pub const SOURCE_STATE_CHANGED: &str = "15e8b3d9a7624d1fb0c46e9f72d5813a";
 /// The daemon is ready.

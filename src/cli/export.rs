@@ -119,7 +119,11 @@ impl Part<'_> {
         let state_dir = &loaded.config.state_dir;
         let mut body = match intake.open_original(self.delivery) {
             Ok(body) => body,
-            Err(IntakeError::UnknownDelivery { .. } | IntakeError::BodyGone { .. }) => {
+            Err(
+                IntakeError::UnknownDelivery { .. }
+                | IntakeError::OriginalDropped { .. }
+                | IntakeError::BodyGone { .. },
+            ) => {
                 return self.write_kept(folder, query);
             }
             Err(error) => return Err(error.into()),

@@ -26,6 +26,8 @@ pub struct Args {
 struct Stored {
     overview: Overview,
     origins: Vec<StoredOrigin>,
+    /// Originals of deliveries that nobody could read, which were dropped, and their bytes.
+    dropped: (u64, u64),
 }
 
 /// Shows everything at a glance.
@@ -36,7 +38,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let stored = match loaded.query(&runtime) {
         Ok(query) => {
             let overview = query.overview(DeliveryId::new(yesterday, 0))?;
-            Some(Stored { overview, origins: query.origins()? })
+            Some(Stored { overview, origins: query.origins()?, dropped: query.dropped_originals() })
         }
         Err(QueryError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
@@ -52,7 +54,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
 
 fn as_json(loaded: &Loaded, daemon: Option<u32>, stored: Stored) -> serde_json::Value {
     let config = &loaded.config;
-    let Stored { overview, origins } = stored;
+    let Stored { overview, origins, dropped } = stored;
     let origins: Vec<_> = origins
         .iter()
         .map(|origin| {
@@ -72,6 +74,7 @@ fn as_json(loaded: &Loaded, daemon: Option<u32>, stored: Stored) -> serde_json::
         "database_bytes": bytes_on_disk(&config.store.sqlite),
         "legs": overview.legs,
         "rejected_open": overview.rejected_open,
+        "dropped_originals": {"count": dropped.0, "bytes": dropped.1},
         "waiting": first(&overview.waiting),
         "growing": growing,
         "last_delivery": first(&overview.last_delivery),
@@ -106,7 +109,7 @@ fn as_lines(
         screen.toned((tone, "disk       "), (Tone::Plain, &trouble.message))?;
     }
     let mut fact = |name: &str, text: &str| screen.hanging(&format!("{name:<10} "), text);
-    let Some(Stored { overview, origins }) = stored else {
+    let Some(Stored { overview, origins, dropped }) = stored else {
         return fact("database", &format!("none yet at {}", config.store.sqlite.display()));
     };
     let database = format!(
@@ -128,6 +131,13 @@ fn as_lines(
             let text = format!("{open} open: `cdrd rejected list` says why");
             screen.toned((Tone::Warning, "rejected   "), (Tone::Plain, &text))?;
         }
+    }
+    if dropped.0 > 0 {
+        let text = format!(
+            "{} originals that nobody could read were dropped (keep.rejected_max, keep.rejected_days)",
+            dropped.0
+        );
+        screen.toned((Tone::Plain, "dropped    "), (Tone::Plain, &text))?;
     }
     for source in &config.sources {
         let states = &overview.sources;

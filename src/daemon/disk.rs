@@ -4,9 +4,12 @@
 
 use super::control::{Current, current};
 use super::works::Storing;
-use crate::intake::IntakeError;
+use crate::intake::{Dropped, IntakeError};
 use crate::record::delivery::printable;
 use crate::record::disk::Trouble;
+use crate::store::sqlite::query::SqliteQuery;
+use crate::telemetry;
+use jiff::Timestamp;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether originals that nobody could read are too many or too old.
+const DROP_EVERY: Duration = Duration::from_mins(10);
 
 /// From this size on the write-ahead log is more than a load leaves behind: somebody keeps it from being emptied.
 const LONGEST_LOG: u64 = 1 << 30;
@@ -24,6 +30,7 @@ const LOG_LIMIT: &str = "CDRD_WAL_LIMIT";
 pub(super) fn watch(storing: &Current, stop: &AtomicBool) {
     let mut next = Instant::now();
     let mut said = [None, None];
+    let mut next_drop = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         crate::pulse::beat();
         if Instant::now() >= next {
@@ -31,8 +38,32 @@ pub(super) fn watch(storing: &Current, stop: &AtomicBool) {
             let storing = current(storing);
             storing.intake.remove_stuck();
             say(&mut said, lasting(&storing));
+            if Instant::now() >= next_drop {
+                next_drop = Instant::now() + DROP_EVERY;
+                drop_originals(&storing);
+            }
         }
         super::rest(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Drops originals of deliveries that nobody could read, as the configuration says.
+fn drop_originals(storing: &Storing) {
+    let config = &storing.config;
+    let query = SqliteQuery::open(&config.store.sqlite, &config.spool_db(), storing.handle.clone());
+    // A database that cannot be read now is said elsewhere; nothing is dropped without asking it.
+    let Ok(deliveries) = query.and_then(|query| query.rejected_deliveries()) else { return };
+    let keep = &config.keep;
+    match storing.intake.drop_originals(&deliveries, keep.rejected_max, keep.rejected_for, Timestamp::now()) {
+        Ok(Dropped { count: 0, .. }) => {}
+        Ok(dropped) => tracing::warn!(
+            message_id = telemetry::ORIGINALS_DROPPED,
+            "{} originals of deliveries that nobody could read are dropped, {} KiB: they were older than \
+             keep.rejected_days or more than keep.rejected_max; their rejections stay listed",
+            dropped.count,
+            dropped.bytes >> 10
+        ),
+        Err(error) => tracing::warn!("originals that nobody could read stay for now: {error}"),
     }
 }
 

@@ -24,13 +24,15 @@ const ENTRY: usize = 8;
 
 /// Where an original lies: by the month in which it arrived.
 pub(super) fn path_of(state_dir: &Path, id: DeliveryId) -> PathBuf {
-    let text = id.to_string();
-    let millis = ulid::Ulid::from_string(&text).map_or(0, |ulid| ulid.timestamp_ms());
-    let arrived = i64::try_from(millis)
-        .ok()
-        .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    state_dir.join("originals").join(arrived.strftime("%Y/%m").to_string()).join(format!("{text}.zst"))
+    let month = arrived(id).strftime("%Y/%m").to_string();
+    state_dir.join("originals").join(month).join(format!("{id}.zst"))
+}
+
+/// When a delivery arrived, as its id says.
+pub(super) fn arrived(id: DeliveryId) -> jiff::Timestamp {
+    let millis = ulid::Ulid::from_string(&id.to_string()).map_or(0, |ulid| ulid.timestamp_ms());
+    let millis = i64::try_from(millis).unwrap_or(0);
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
 /// The name of an original that is not yet complete.
@@ -60,9 +62,7 @@ impl OriginalWriter {
         durable::make_folder(&durable::folder_of(path), 0o750)?;
         let part = part_of(path);
         let file = durable::create_private(&part)?;
-        let failed = |error| IntakeError::io("compress into", &part, error);
-        let mut compressor = zstd::bulk::Compressor::new(LEVEL).map_err(failed)?;
-        compressor.include_checksum(true).map_err(failed)?;
+        let compressor = compressor().map_err(|error| IntakeError::io("compress into", &part, error))?;
         // A small body needs no whole frame.
         let plain = Vec::new();
         Ok(Self { part, file, compressor, plain, packed: Vec::new(), index: Vec::new(), sealed: false })
@@ -76,32 +76,10 @@ impl OriginalWriter {
         Ok(SealedOriginal { part: self.part.clone() })
     }
 
-    /// Writes a whole body; whoever calls flushes the file.
-    pub(super) fn write_whole(mut self, body: &[u8]) -> Result<(SealedOriginal, File), IntakeError> {
-        let failed = |error| IntakeError::io("write", &self.part, error);
-        let file = self.file.try_clone().map_err(failed)?;
-        self.write_all(body)
-            .and_then(|()| self.seal())
-            .map_err(|error| IntakeError::io("write", &self.part, error))?;
-        self.sealed = true;
-        Ok((SealedOriginal { part: self.part.clone() }, file))
-    }
-
     fn seal(&mut self) -> io::Result<()> {
         self.write_frame()?;
-        let frames = u32::try_from(self.index.len()).map_err(io::Error::other)?;
-        let length = u32::try_from(self.index.len() * ENTRY + FOOTER).map_err(io::Error::other)?;
         let mut table = Vec::new();
-        table.extend_from_slice(&SKIPPABLE_MAGIC.to_le_bytes());
-        table.extend_from_slice(&length.to_le_bytes());
-        for (packed, plain) in &self.index {
-            table.extend_from_slice(&packed.to_le_bytes());
-            table.extend_from_slice(&plain.to_le_bytes());
-        }
-        table.extend_from_slice(&frames.to_le_bytes());
-        // No checksums in the index: each frame has its own.
-        table.push(0);
-        table.extend_from_slice(&SEEKABLE_MAGIC.to_le_bytes());
+        write_index(&mut table, &self.index)?;
         self.file.write_all(&table)
     }
 
@@ -143,6 +121,77 @@ impl Drop for OriginalWriter {
             let _ = std::fs::remove_file(&self.part);
         }
     }
+}
+
+fn write_index(table: &mut Vec<u8>, index: &[(u32, u32)]) -> io::Result<()> {
+    let frames = u32::try_from(index.len()).map_err(io::Error::other)?;
+    let length = u32::try_from(index.len() * ENTRY + FOOTER).map_err(io::Error::other)?;
+    table.extend_from_slice(&SKIPPABLE_MAGIC.to_le_bytes());
+    table.extend_from_slice(&length.to_le_bytes());
+    for (packed, plain) in index {
+        table.extend_from_slice(&packed.to_le_bytes());
+        table.extend_from_slice(&plain.to_le_bytes());
+    }
+    table.extend_from_slice(&frames.to_le_bytes());
+    // No checksums in the index: each frame has its own.
+    table.push(0);
+    table.extend_from_slice(&SEEKABLE_MAGIC.to_le_bytes());
+    Ok(())
+}
+
+/// Writes originals of small bodies one after another, each with one call: what a writer of its own sets up costs more
+/// than their few bytes.
+pub(super) struct SmallWriter {
+    compressor: zstd::bulk::Compressor<'static>,
+    packed: Vec<u8>,
+    bytes: Vec<u8>,
+    /// The folder that was made last.
+    folder: PathBuf,
+}
+
+impl SmallWriter {
+    pub fn new(originals: &Path) -> Result<Self, IntakeError> {
+        let compressor = compressor().map_err(|error| IntakeError::io("compress into", originals, error))?;
+        Ok(Self { compressor, packed: Vec::new(), bytes: Vec::new(), folder: PathBuf::new() })
+    }
+
+    /// Writes a whole body under the temporary name; whoever calls flushes the file.
+    pub fn write(&mut self, path: &Path, body: &[u8]) -> Result<(SealedOriginal, File), IntakeError> {
+        let part = part_of(path);
+        self.pack(body).map_err(|error| IntakeError::io("compress into", &part, error))?;
+        let folder = durable::folder_of(path);
+        if folder != self.folder {
+            durable::make_folder(&folder, 0o750)?;
+            self.folder = folder;
+        }
+        let mut file = durable::create_private(&part)?;
+        if let Err(error) = file.write_all(&self.bytes) {
+            // Best effort: the next try truncates it, and recovery sweeps it.
+            let _ = std::fs::remove_file(&part);
+            return Err(IntakeError::io("write", &part, error));
+        }
+        Ok((SealedOriginal { part }, file))
+    }
+
+    fn pack(&mut self, body: &[u8]) -> io::Result<()> {
+        self.bytes.clear();
+        let mut index = Vec::new();
+        for plain in body.chunks(FRAME) {
+            self.packed.clear();
+            self.packed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+            let packed = self.compressor.compress_to_buffer(plain, &mut self.packed)?;
+            self.bytes.extend_from_slice(&self.packed);
+            let narrow = |n: usize| u32::try_from(n).map_err(io::Error::other);
+            index.push((narrow(packed)?, narrow(plain.len())?));
+        }
+        write_index(&mut self.bytes, &index)
+    }
+}
+
+fn compressor() -> io::Result<zstd::bulk::Compressor<'static>> {
+    let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+    compressor.include_checksum(true)?;
+    Ok(compressor)
 }
 
 /// A body that can be entered anywhere.
@@ -277,7 +326,13 @@ impl Intake {
         }
         let Some(row) = self.find_receipt(id)? else {
             // Retired between the two looks?
-            return self.open_archived(id)?.ok_or(IntakeError::UnknownDelivery { id });
+            if let Some(archived) = self.open_archived(id)? {
+                return Ok(archived);
+            }
+            return Err(match self.dropped_at(id)? {
+                Some(at) => IntakeError::OriginalDropped { id, at },
+                None => IntakeError::UnknownDelivery { id },
+            });
         };
         let body: Option<Box<dyn OriginalRead>> = match row.path() {
             Some(path) => match durable::open_regular(&path) {

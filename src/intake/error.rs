@@ -120,6 +120,18 @@ pub enum IntakeError {
         /// The delivery.
         id: DeliveryId,
     },
+    /// The original was dropped as the configuration says.
+    #[error(
+        "the original of delivery {id} was dropped on {} (keep.rejected_max, keep.rejected_days): nobody could read it; \
+         let its sender send it again",
+        at.strftime("%Y-%m-%d")
+    )]
+    OriginalDropped {
+        /// The delivery.
+        id: DeliveryId,
+        /// When.
+        at: jiff::Timestamp,
+    },
     /// The durable copy was removed by somebody else.
     #[error("the body of delivery {id} is gone from {path}; put the file back there")]
     BodyGone {
@@ -156,6 +168,7 @@ impl IntakeError {
             | Self::SpoolLost { .. }
             | Self::Damaged { .. }
             | Self::UnknownDelivery { .. }
+            | Self::OriginalDropped { .. }
             | Self::BodyGone { .. }
             | Self::DamagedOriginal { .. } => Actor::Broken,
         }
@@ -171,6 +184,7 @@ impl IntakeError {
             | Self::Vanished { .. }
             | Self::ChangedWhileCopied { .. }
             | Self::UnknownDelivery { .. }
+            | Self::OriginalDropped { .. }
             | Self::BodyGone { .. }
             | Self::DamagedOriginal { .. } => true,
             Self::Database { .. } | Self::Layout { .. } | Self::SpoolLost { .. } | Self::NoRoom { .. } => {

@@ -9,6 +9,7 @@ mod archive;
 mod bookmarks;
 mod database;
 mod door;
+mod dropped;
 mod durable;
 mod error;
 mod growing;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
 pub use bookmarks::Bookmark;
+pub use dropped::Dropped;
 pub use error::IntakeError;
 pub use outcomes::Told;
 pub use recovery::Recovered;

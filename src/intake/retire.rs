@@ -2,7 +2,7 @@
 //!
 //! Must never remove the last copy of a body: the original is in place and flushed before the receipt goes.
 
-use super::archive::{self, OriginalWriter, SealedOriginal};
+use super::archive::{self, OriginalWriter, SealedOriginal, SmallWriter};
 use super::door::MANY_FILES;
 use super::durable::{self, Stamp};
 use super::spool::{self, Row};
@@ -184,10 +184,14 @@ impl Intake {
     ) -> Result<Vec<(DeliveryId, Retirement)>, IntakeError> {
         let mut written = Vec::with_capacity(ended.len());
         let mut files = Vec::new();
+        let mut writer = None;
         for (id, mut retirement) in ended {
             if let Some(Original::Bytes(body)) = &retirement.original {
-                let writer = OriginalWriter::create(&archive::path_of(&self.0.state_dir, id))?;
-                let (sealed, file) = writer.write_whole(body)?;
+                let writer = match &mut writer {
+                    Some(writer) => writer,
+                    none => none.insert(SmallWriter::new(&self.0.state_dir)?),
+                };
+                let (sealed, file) = writer.write(&archive::path_of(&self.0.state_dir, id), body)?;
                 files.push((sealed.part.clone(), file));
                 retirement.original = Some(Original::Sealed(sealed));
             }

@@ -24,6 +24,7 @@ mod powercuts;
 mod readings;
 mod repeats;
 mod service;
+mod shipped;
 mod site;
 mod sixty;
 mod snapshots;

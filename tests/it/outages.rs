@@ -3,6 +3,7 @@
 
 use crate::site::{Daemon, Site, asterisk_rows};
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -269,4 +270,55 @@ fn a_disk_that_is_really_full_or_has_no_inode_left_loses_nothing() {
         }
         rig.site.stop(rig.daemon);
     }
+}
+
+#[test]
+fn what_nobody_can_read_has_a_quota_and_stays_listed() {
+    let mut rig = Rig::start("[keep]\nrejected_max = \"3KiB\"\n", &[]);
+    rig.send(3);
+    rig.stored();
+    let spam = 5;
+    for number in 0..spam {
+        // Hexadecimal digits of hashes: they pack to half their size at best.
+        let mut text = String::new();
+        for line in 0..128 {
+            let _ = writeln!(text, "{:016x}", mixed(number * 1000 + line));
+        }
+        rig.site.drop_file(&format!("spam-{number}.eml"), text.as_bytes());
+    }
+    let rejected = "SELECT count(*) FROM delivery WHERE state = 'rejected'";
+    rig.until("rejected", |rig| {
+        rig.site.query_now("cdr.db", rejected).as_deref() == Some("5") && rig.site.nothing_waits()
+    });
+    let Rig { site, daemon, .. } = rig;
+    site.stop(daemon);
+    assert_eq!(crate::site::files_below(&site.path("var/originals")).len(), 6);
+    let daemon = site.start(None);
+    let deadline = Instant::now() + PATIENCE;
+    while !site.log().contains("originals of deliveries that nobody could read are dropped") {
+        assert!(Instant::now() < deadline, "{}", site.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    site.stop(daemon);
+    let kept = crate::site::files_below(&site.path("var/originals"));
+    let bytes: u64 = kept.iter().map(|path| fs::metadata(path).expect("it is there").len()).sum();
+    let dropped = site.query("spool.db", "SELECT id FROM dropped_original");
+    assert!(!dropped.is_empty() && kept.len() + dropped.len() == 6, "{kept:?} {dropped:?}");
+    assert!(bytes < (3 << 10) + 1000, "{bytes} bytes are kept, one of them of a good delivery");
+    let gone = site.cdrd(&["original", &dropped[0]]);
+    assert!(String::from_utf8_lossy(&gone.stderr).contains("keep.rejected_max"), "{gone:?}");
+    let status = site.cdrd(&["status"]);
+    let words = format!("{} originals that nobody could read were dropped", dropped.len());
+    assert!(String::from_utf8_lossy(&status.stdout).contains(&words), "{status:?}");
+    let listed = site.query("cdr.db", "SELECT count(*) FROM rejected WHERE reason = 'format_unknown'");
+    assert_eq!(listed, ["5"], "each rejection stays listed");
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["3"]);
+}
+
+/// Digits without a pattern.
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^= mixed >> 31;
+    mixed = mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ (mixed >> 29)
 }

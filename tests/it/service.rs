@@ -129,10 +129,7 @@ fn a_wrong_new_configuration_is_refused_loudly_and_the_old_one_goes_on() {
     for (wrong, words) in [
         (good.replace("settle", "setle"), "config.toml:13: source.setle"),
         (good.clone() + "[[", "config.toml:14"),
-        (
-            good.replace("state_dir = \"var\"", "state_dir = \"elsewhere\""),
-            "cannot change while cdrd runs",
-        ),
+        (good.replace("state_dir = \"var\"", "state_dir = \"elsewhere\""), "cannot change while cdrd runs"),
         (
             good.replace("\"pbx\"", "\"other\""),
             "origin \"pbx\" has rows in the database but no [[origin]] stanza",

@@ -2,14 +2,16 @@
 
 use super::walk::Found;
 use super::{Folder, kept, names};
-use crate::intake::{Bookmark, IntakeError};
+use crate::intake::{Bookmark, IntakeError, SMALL};
 use crate::record::delivery::{Body, Delivery, printable};
 use jiff::Timestamp;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Files per call of the door: they share two flushes.
+/// Files per call of the door: they share their flushes.
 const BATCH: usize = 256;
+/// Bytes per call of the door: the bodies of small files are in memory until it is over.
+const BATCH_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What was taken.
 #[derive(Debug, Default)]
@@ -28,7 +30,7 @@ impl Folder {
         let (copies, claims): (Vec<_>, Vec<_>) =
             finished.into_iter().partition(|found| self.config.keep || self.refused.contains(&found.path));
         let mut copies = copies;
-        for batch in claims.chunks(BATCH) {
+        for batch in batches(&claims) {
             copies.extend(self.claim(batch, &mut taken)?);
         }
         for batch in copies.chunks(BATCH) {
@@ -205,6 +207,44 @@ impl Folder {
     }
 }
 
+/// Cuts files into calls of the door.
+fn batches(mut files: &[Found]) -> impl Iterator<Item = &[Found]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |found: &&Found| {
+            // Larger ones stay files.
+            bytes += if found.state.bytes <= SMALL { found.state.bytes } else { 0 };
+            bytes <= BATCH_BYTES
+        };
+        let count = files.iter().take(BATCH).take_while(fits).count();
+        let (batch, rest) = files.split_at(count);
+        files = rest;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
 pub(super) fn shown(path: &Path) -> String {
     printable(path.as_os_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::folder::walk::State;
+
+    #[test]
+    fn a_call_of_the_door_is_bounded_by_files_and_by_bytes() {
+        let file = |bytes| {
+            let state = State { bytes, device: 1, inode: 1, mtime_ns: 0 };
+            Found { path: "a.csv".into(), state, modified: None }
+        };
+        let sizes = |bytes, many: usize| {
+            let files = vec![file(bytes); many];
+            batches(&files).map(<[Found]>::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(100, 600), [256, 256, 88]);
+        assert_eq!(sizes(SMALL, 100), [64, 36]);
+        assert_eq!(sizes(SMALL + 1, 300), [256, 44], "large ones are never in memory");
+        assert!(sizes(1, 0).is_empty());
+    }
 }

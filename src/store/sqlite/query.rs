@@ -282,6 +282,24 @@ impl SqliteQuery {
         Ok(table.rows.iter().filter_map(read).collect())
     }
 
+    /// Deliveries of which nothing could be read, whose originals were not dropped.
+    pub fn rejected_deliveries(&self) -> Result<Vec<DeliveryId>, QueryError> {
+        let sql = "SELECT id FROM delivery d WHERE state = 'rejected' \
+                   AND NOT EXISTS (SELECT 1 FROM spool.dropped_original o WHERE o.id = d.id)";
+        let table = self.table(sql, &[])?;
+        Ok(table.rows.iter().filter_map(|row| row[0].text().parse().ok()).collect())
+    }
+
+    /// How many originals were dropped, and their bytes; nothing where nobody noted it.
+    pub fn dropped_originals(&self) -> (u64, u64) {
+        let sql = "SELECT count(*), coalesce(sum(bytes), 0) FROM spool.dropped_original";
+        let number = |value: &Value| u64::try_from(value.integer()).unwrap_or(0);
+        self.table(sql, &[])
+            .ok()
+            .and_then(|table| Some((number(&table.rows.first()?[0]), number(&table.rows[0][1]))))
+            .unwrap_or_default()
+    }
+
     /// The layouts of a format.
     fn layouts(&self, format: String) -> Result<Vec<KnownLayout>, QueryError> {
         let sql = "SELECT DISTINCT headers, dialect FROM layout WHERE format = ?1 LIMIT 100";
