@@ -196,6 +196,12 @@ fn spawn_watched(name: &str, body: impl FnOnce() + Send + 'static) -> Result<Joi
     })
 }
 
+/// Rests until the time is over or the thread is woken (`unpark`): there is a change, or it is to stop.
+fn rest(long: std::time::Duration) {
+    let _waiting = pulse::waiting();
+    std::thread::park_timeout(long);
+}
+
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, DaemonError> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(|cause| DaemonError::System {
         what: format!("cannot start a thread for {name}"),

@@ -224,6 +224,8 @@ const TOGETHER: u32 = 128;
 /// First and longest pause after a failure that concerns all deliveries, and the longest after one that may pass.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often a share is looked at although nothing was announced: what rests may go on.
+const IDLE: Duration = Duration::from_secs(3);
 /// Longest rest of a delivery that waits for a person.
 const LONGEST_REST: Duration = Duration::from_mins(10);
 
@@ -285,7 +287,7 @@ impl Pipeline {
             match worked {
                 Ok(worked) if worked.is_empty() => {
                     self.parts.progress.goes_on(share);
-                    self.parts.intake.wait_for_work(share, Duration::from_secs(1));
+                    self.parts.intake.wait_for_work(share, IDLE);
                 }
                 Ok(worked) => {
                     self.parts.progress.goes_on(share);

@@ -74,7 +74,7 @@ def wait(what, done, seconds=120):
 
 
 def exact(what):
-    wait(f"every call ({what})", lambda: stored() == (sent, sent))
+    wait(f"every call ({what})", lambda: stored() == (sent, sent), 240)
     say(f"{what}: {sent} calls sent, {sent} stored, none twice")
 
 
@@ -92,6 +92,7 @@ class Load:
         self.on = True
         self.thread = threading.Thread(target=self.send)
         self.thread.start()
+        return self
 
     def send(self):
         while self.on:
@@ -167,12 +168,14 @@ def kill():
     exact("killed five times under load")
 
 
-def bitten(writer, restarted):
+def bitten(writer, restarted, load):
     """Whether the watchdog bites; a thread that is traced is buried by its tracer."""
     mark, began = "the store's writer", time.monotonic()
     said = False
     while time.monotonic() < began + (80 if said else 20):
-        said = said or mark in run("journalctl", "-u", "cdrd", "--no-pager", "-o", "cat")
+        if not said and mark in run("journalctl", "-u", "cdrd", "--no-pager", "-o", "cat"):
+            # Enough was sent; the rest is waiting.
+            said, load.on = True, False
         try:
             os.waitpid(writer, 0x40000000 | os.WNOHANG)
         except ChildProcessError:
@@ -199,7 +202,7 @@ def hang():
         with open(f"/proc/{pid}/task/{writer}/stat") as file:
             return file.read().rsplit(")", 1)[1].split()[0]
 
-    with Load(3000):
+    with Load(300) as load:
         until = time.monotonic() + 180
         while True:
             # Between two pieces of work it may stand still as long as it likes.
@@ -207,7 +210,7 @@ def hang():
                 if libc.ptrace(attach, writer, 0, 0) != 0:
                     raise SystemExit(f"ptrace: {os.strerror(ctypes.get_errno())}")
                 os.waitpid(writer, 0x40000000)
-                if bitten(writer, lambda: int(show("NRestarts")) > restarts):
+                if bitten(writer, lambda: int(show("NRestarts")) > restarts, load):
                     break
                 libc.ptrace(detach, writer, 0, 0)
             if time.monotonic() > until:

@@ -43,7 +43,7 @@ pub(super) fn watch(storing: &Current, stop: &AtomicBool) {
                 drop_originals(&storing);
             }
         }
-        std::thread::sleep(Duration::from_millis(100));
+        super::rest(next.saturating_duration_since(Instant::now()));
     }
 }
 

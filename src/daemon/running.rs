@@ -181,6 +181,7 @@ impl Running {
         }
         if config.written == old.config.written {
             self.said.set_refusal(None);
+            self.wake_others();
             return Reloaded::Done("the configuration is as it was".to_owned());
         }
         match self.store_by(&config, &formats, &old) {
@@ -196,13 +197,22 @@ impl Running {
             self.listen(config.http);
         }
         self.said.set_refusal(None);
+        self.wake_others();
         Reloaded::Done(format!(
             "the configuration was read again: {kept} sources go on, {started} started, {gone} removed"
         ))
     }
 
+    /// Those that rest look again at once.
+    fn wake_others(&self) {
+        for (_, thread) in &self.others {
+            thread.thread().unpark();
+        }
+    }
+
     fn refused(&self, text: String) -> Reloaded {
         self.said.set_refusal(Some(text.clone()));
+        self.wake_others();
         Reloaded::Refused(text)
     }
 
@@ -213,6 +223,8 @@ impl Running {
         formats: &Formats,
         old: &Arc<Storing>,
     ) -> Result<Option<String>, DaemonError> {
+        self.storers.stop.store(true, Ordering::Relaxed);
+        old.intake.wake();
         let late = self.storers.end(PATIENCE);
         let progress = old.pipeline.progress();
         let turns = old.pipeline.turns().clone();
@@ -291,6 +303,8 @@ impl Running {
             source.send_away();
         }
         let storing = current(&self.current);
+        self.wake_others();
+        storing.intake.wake();
         let mut threads: Vec<_> =
             self.sources.into_iter().map(|source| (source.name, source.thread)).collect();
         threads.append(&mut self.storers.threads);

@@ -25,7 +25,7 @@ pub fn watch(storing: &Current, stop: &AtomicBool) {
                 tracing::warn!(%error, "cannot look for silent sources; it is tried again");
             }
         }
-        std::thread::sleep(Duration::from_millis(100));
+        super::rest(next.saturating_duration_since(Instant::now()));
     }
 }
 

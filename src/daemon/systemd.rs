@@ -57,7 +57,7 @@ pub(super) fn tell_status(storing: &Current, said: &Said, stop: &AtomicBool) {
                 last = text;
             }
         }
-        std::thread::sleep(SLICE);
+        super::rest(next.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -156,6 +156,7 @@ impl Intake {
 
     /// Waits until something of this share may wait to be claimed, or the time is over. Whether there may be work.
     pub fn wait_for_work(&self, share: Share, timeout: Duration) -> bool {
+        let _waiting = crate::pulse::waiting();
         let work = locked(&self.0.work);
         let (work, _) = self
             .0
@@ -163,6 +164,11 @@ impl Intake {
             .wait_timeout_while(work, timeout, |work| !work.waits(share))
             .unwrap_or_else(PoisonError::into_inner);
         work.waits(share)
+    }
+
+    /// Has whoever waits for work look again, for work or whether to stop.
+    pub fn wake(&self) {
+        self.announce_work();
     }
 
     fn announce_work(&self) {

@@ -119,6 +119,35 @@ fn a_fault_at_what_is_made_first_passes_too() {
     }
 }
 
+/// What is written before anything can be received: the start fails in words, and the next one succeeds.
+#[test]
+fn a_fault_while_starting_is_said_and_the_next_start_heals() {
+    for (op, pattern, words) in [
+        ("create", "/var/cdrd.lock", "cdrd.lock"),
+        ("create", "/var/cdr.db.lock", "cdr.db.lock"),
+        ("write", "/var/spool.db*", "spool.db"),
+        ("write", "/var/cdr.db*", "cdr.db"),
+        ("sync", "/var", "var"),
+    ] {
+        let site = load::site();
+        let mut faults = Faults::of(&site);
+        faults.set(&[(op, &format!("{}{pattern}", site.dir.path().display()), "ENOSPC", 0, -1)]);
+        let mut load = Load::default();
+        load.send(&site);
+        let mut daemon = site.start_with(&faults.environment());
+        let status = daemon.0.wait().expect("the child is ours");
+        let said = site.log();
+        assert_eq!(status.code(), Some(1), "{pattern}: {said}");
+        let named = said.contains(words);
+        assert!(named && (said.contains("No space left") || said.contains("full")), "{pattern}: {said}");
+        faults.clear();
+        let once = site.cdrd(&["run", "--once"]);
+        assert!(once.status.success(), "{pattern}: {}", String::from_utf8_lossy(&once.stderr));
+        assert!(load.is_stored(&site), "{pattern}");
+        load.assert_counts(&site, pattern);
+    }
+}
+
 /// One daemon lives through a fault at every place where it writes.
 #[test]
 fn a_fault_at_any_place_of_writing_loses_nothing_and_passes() {

@@ -129,10 +129,7 @@ fn a_wrong_new_configuration_is_refused_loudly_and_the_old_one_goes_on() {
     for (wrong, words) in [
         (good.replace("settle", "setle"), "config.toml:13: source.setle"),
         (good.clone() + "[[", "config.toml:14"),
-        (
-            good.replace("state_dir = \"var\"", "state_dir = \"elsewhere\""),
-            "state_dir and store.url cannot change",
-        ),
+        (good.replace("state_dir = \"var\"", "state_dir = \"elsewhere\""), "cannot change while cdrd runs"),
         (
             good.replace("\"pbx\"", "\"other\""),
             "origin \"pbx\" has rows in the database but no [[origin]] stanza",
@@ -146,16 +143,16 @@ fn a_wrong_new_configuration_is_refused_loudly_and_the_old_one_goes_on() {
         });
         fs::write(site.path("config.toml"), wrong).expect("writable");
         hang_up(&daemon);
-        ear.until("READY=1", &site);
-        let log = site.log();
-        let refused = log.lines().rfind(|line| line.contains("was not read again"));
-        assert!(refused.is_some_and(|line| line.contains(words)), "{words}: {log}");
+        wait("the refusal", &site, || {
+            let log = site.log();
+            let refused = log.lines().rfind(|line| line.contains("was not read again"));
+            refused.is_some_and(|line| line.contains(words))
+        });
         ear.until("STATUS=the configuration was not read again", &site);
         site.drop_file("b.csv", asterisk_rows(dropped..dropped + 2).as_bytes());
         dropped += 2;
         fs::write(site.path("config.toml"), &good).expect("writable");
         hang_up(&daemon);
-        ear.until("READY=1", &site);
         ear.until("STATUS=collecting", &site);
     }
     wait("all rows", &site, || {

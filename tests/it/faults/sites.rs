@@ -72,6 +72,9 @@ pub const SITES: &[WriteSite] = &[
     // After storing.
     at("stored file removed", &["unlink"], "/inbox/.cdrd/*", &["EIO", "EROFS"], Some("inbox/.cdrd")),
     at("stored body removed", &["unlink"], "/var/spool/*", &["EIO", "EROFS"], Some("var/spool")),
+    // A disk that answers late: milliseconds for each call.
+    at("slow inbox", &["change"], "/inbox*", &["60"], None),
+    at("slow state directory", &["change"], "/var/*", &["20"], None),
     // Receipts, bookmarks, source states, outcomes: everything that the door knows.
     at("spool log written", &["write"], "/var/spool.db-wal", WRITTEN, Some("spool.db")),
     at("spool log flushed", &["sync"], "/var/spool.db-wal", FLUSHED, Some("spool.db")),
