@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// Lines among which a header must be.
 const HEADER_WITHIN: u64 = 16;
+/// Rows among which one must be a call: every document is shown to every format, and most are not its own.
+const CALL_WITHIN: usize = 64;
 
 /// Names of all columns that formats make of others. What is made of a column changes with it.
 #[cfg(test)]
@@ -207,6 +209,9 @@ impl Sheet {
             if !head.complete && reader.rows.is_unended() {
                 continue;
             }
+            if seen.calls == 0 && seen.rows >= CALL_WITHIN {
+                break;
+            }
             match row {
                 Row::Record(record) => {
                     seen.rows += 1;
@@ -237,12 +242,18 @@ impl Sheet {
     }
 
     fn recognise(&'static self, head: &Head<'_>) -> Verdict {
-        let looks = self.separators.iter().map(|separator| self.look(head, *separator));
-        // The first of those that read as much.
-        let best = looks.reduce(|best, next| {
-            let better = (next.headed, next.calls) > (best.headed, best.calls);
-            if better { next } else { best }
-        });
+        let mut best: Option<Seen> = None;
+        for separator in self.separators {
+            // The first of those that read as much; none reads more than all.
+            let seen = self.look(head, *separator);
+            let all = seen.calls > 0 && seen.calls == seen.rows;
+            if best.as_ref().is_none_or(|best| (seen.headed, seen.calls) > (best.headed, best.calls)) {
+                best = Some(seen);
+            }
+            if all {
+                break;
+            }
+        }
         let Some(mut seen) =
             best.filter(|seen| seen.headed || (seen.calls > 0 && seen.calls * 2 >= seen.rows))
         else {
