@@ -155,6 +155,9 @@ impl Storing {
             formats: formats.clone(),
             engine,
             origin_keys,
+            renamed: (config.origins.iter())
+                .filter_map(|origin| Some((origin.formerly.clone()?, origin.name.clone())))
+                .collect(),
             readings: (config.sources.iter())
                 .map(|source| (source.name.clone(), config.reading(source, &formats.versions())))
                 .collect(),
