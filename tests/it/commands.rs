@@ -221,7 +221,7 @@ fn check_says_what_it_found_and_exits_2_on_faults() -> Tested {
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stdout)?;
     let config = std::fs::read_to_string(folder.path().join("config.toml"))?;
-    let line = 1 + config.lines().position(|line| line.starts_with("path = ")).ok_or("no path")?;
+    let line = 1 + config.lines().position(|line| line == "[[source]]").ok_or("no source")?;
     assert!(said.contains(&format!("wrong   config.toml:{line}: source.path: ")), "{said}");
     assert!(said.contains("inbox is no folder; name the folder"), "{said}");
 
