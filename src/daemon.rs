@@ -27,15 +27,24 @@ pub use works::{Storing, Works, build, runtime};
 
 use crate::config::Config;
 use crate::formats::Formats;
-use crate::intake::IntakeError;
+use crate::intake::{Intake, IntakeError};
 use crate::store::StoreError;
 use crate::store::query::QueryError;
 use crate::{pulse, telemetry};
 use running::{Reloaded, Running};
 use sd_notify::NotifyState;
-use signals::{Asked, LONGEST_STOP, Signals, end_late};
+use signals::{Asked, LONGEST_STOP, Signals, end_late, rest_unless};
+use sources::Source;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What systemd is asked for when the database keeps the start waiting: longer than one more attempt takes.
+const START_MORE: Duration = Duration::from_mins(1);
+
+/// How often main looks whether a thread has ended.
+const ROUND: Duration = Duration::from_secs(1);
 
 /// Why the daemon could not start or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +125,17 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
+    /// Whether somebody else holds the database: that passes by itself. A path that cannot be written is said at once,
+    /// while whoever starts cdrd still looks.
+    fn is_locked_out(&self) -> bool {
+        let (Self::Store(StoreError::Transient { cause, .. })
+        | Self::Query(QueryError::Unreadable { cause, .. } | QueryError::Refused { cause, .. })) = self
+        else {
+            return false;
+        };
+        cause.contains("database is locked")
+    }
+
     /// Whether the configuration is at fault.
     pub const fn is_configuration(&self) -> bool {
         matches!(
@@ -133,8 +153,22 @@ impl DaemonError {
 pub fn run(config: &Config, formats: &Formats, again: &Again<'_>) -> Result<(), DaemonError> {
     let runtime = Arc::new(runtime()?);
     // First of all: a stop during start-up is a stop like any other.
-    let mut signals = Signals::listen(&runtime)?;
-    let works = build(config, formats, runtime.clone())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Signals::listen(&runtime)?.heed(&runtime, stop.clone());
+    let mut sources = Vec::new();
+    let built = works::build_waiting(config, formats, runtime.clone(), &mut |intake, error| {
+        wait_for_store(config, formats, intake, &mut sources, error)?;
+        rest_unless(&stop, works::PAUSE);
+        Ok(!stop.load(Ordering::Relaxed))
+    });
+    let works = match built {
+        Ok(works) => works,
+        Err(error) if error.is_locked_out() && stop.load(Ordering::Relaxed) => {
+            running::leave(sources, LONGEST_STOP);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
     if works.recovered.cut_off() {
         let waiting = works.recovered.waiting;
         tracing::warn!(
@@ -142,7 +176,7 @@ pub fn run(config: &Config, formats: &Formats, again: &Again<'_>) -> Result<(), 
             "the last run was cut off; {waiting} deliveries are taken up"
         );
     }
-    let mut running = Running::start(works, runtime.clone())?;
+    let mut running = Running::start(works, runtime, stop.clone(), sources)?;
     tracing::info!(
         message_id = telemetry::STARTED,
         "collecting from {}, configured by {}",
@@ -155,22 +189,57 @@ pub fn run(config: &Config, formats: &Formats, again: &Again<'_>) -> Result<(), 
     );
     systemd::notify(&[NotifyState::Ready, NotifyState::Status("collecting")]);
     let ended = loop {
-        match runtime.block_on(signals.next(&|| running.ended())) {
-            Asked::Stop => break Ok(()),
-            Asked::Reload => {
+        let next = asked.recv_timeout(ROUND);
+        if stop.load(Ordering::Relaxed) {
+            break Ok(());
+        }
+        match next {
+            Ok(Asked::Stop) => break Ok(()),
+            Ok(Asked::Reload) => {
                 if let Err(error) = reload(&mut running, again) {
                     break Err(error);
                 }
             }
-            Asked::Ended(thread) => break Err(DaemonError::ThreadEnded(thread)),
+            Err(_) => {
+                // The stop that ended it may have come since.
+                if let Some(thread) = running.ended()
+                    && !stop.load(Ordering::Relaxed)
+                {
+                    break Err(DaemonError::ThreadEnded(thread));
+                }
+            }
         }
     };
     tracing::info!(message_id = telemetry::STOPPING, "stopping; the transaction under way is finished first");
     systemd::notify(&[NotifyState::Stopping]);
-    let code = i32::from(ended.is_err());
-    std::thread::spawn(move || end_late(code));
+    if ended.is_err() {
+        std::thread::spawn(|| end_late(1));
+    }
     running.end(LONGEST_STOP);
     ended
+}
+
+/// What stores cannot be built now: the sources work all the same, so that nobody has to keep what the door would take.
+fn wait_for_store(
+    config: &Config,
+    formats: &Formats,
+    intake: &Intake,
+    sources: &mut Vec<Source>,
+    error: &DaemonError,
+) -> Result<(), DaemonError> {
+    tracing::error!(
+        %error,
+        "nothing is stored while this lasts; what PBXes send is received all the same, and it is tried again"
+    );
+    if sources.is_empty() {
+        *sources = Source::start_all(config, formats, intake)?;
+    }
+    let longer = u32::try_from(START_MORE.as_micros()).unwrap_or(u32::MAX);
+    systemd::notify(&[
+        NotifyState::ExtendTimeoutUsec(longer),
+        NotifyState::Status("receiving; the database cannot be written yet"),
+    ]);
+    Ok(())
 }
 
 fn reload(running: &mut Running, again: &Again<'_>) -> Result<(), DaemonError> {

@@ -54,6 +54,8 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// Each origin's part of the identity, by its name.
     pub origin_keys: HashMap<String, String>,
+    /// What origins are called now, by their former names: what waited may have been accepted under one.
+    pub renamed: HashMap<String, String>,
     /// How each configured source is read now, by its name: what waited may have been accepted under another
     /// configuration.
     pub readings: HashMap<String, [u8; 16]>,
@@ -116,7 +118,7 @@ pub enum PipelineError {
     },
     /// The configuration no longer has the origin.
     #[error(
-        "delivery {delivery} belongs to origin {origin:?}, which the configuration no longer has; add [[origin]] name = {origin:?} again"
+        "delivery {delivery} belongs to origin {origin:?}, which the configuration no longer has; write formerly = {origin:?} into the stanza of the origin that it is called now, or add [[origin]] name = {origin:?} again"
     )]
     OriginGone {
         /// Delivery.
@@ -323,7 +325,12 @@ impl Pipeline {
         most: u32,
         stop: &AtomicBool,
     ) -> Result<Vec<Worked>, PipelineError> {
-        let claimed = self.parts.intake.claim(share, most)?;
+        let mut claimed = self.parts.intake.claim(share, most)?;
+        for waited in &mut claimed {
+            if let Some(now) = self.parts.renamed.get(&waited.spooled.origin) {
+                waited.spooled.origin.clone_from(now);
+            }
+        }
         group::bring_to_end(self, &claimed, stop)
     }
 }

@@ -50,8 +50,8 @@ pub fn run_once(config: &Config, formats: &Formats) -> Result<Once, DaemonError>
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
     runtime.spawn(async move {
-        // No thread is watched: there is none that must run for ever. Nor is there a configuration to read again.
-        while !matches!(signals.next(&|| None).await, super::signals::Asked::Stop) {}
+        // There is no configuration to read again.
+        while !matches!(signals.next().await, super::signals::Asked::Stop) {}
         told.store(true, Ordering::Relaxed);
     });
     let mut once = Once::default();

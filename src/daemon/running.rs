@@ -4,10 +4,10 @@
 //! Must never shut the door for a new configuration, nor leave the old one before the new one is known to fit.
 
 use super::control::{Control, Current, current};
-use super::signals::join;
+use super::signals::{join, rest_unless};
 use super::sources::{Settings, Source};
 use super::systemd::Said;
-use super::works::{Shared, Storing, fits};
+use super::works::{PAUSE, Shared, Storing, fits};
 use super::{DaemonError, Locks, Works, disk, silence, spawn, spawn_watched, systemd};
 use crate::api;
 use crate::config::{Config, ConfigError};
@@ -16,11 +16,14 @@ use crate::intake::{Intake, Share, SourceHealth};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 /// How long whatever reads stored rows again may hold up a new configuration.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why a new configuration was not looked at any more.
+const STOPPING: &str = "cdrd is stopping; the next start reads it";
 
 /// Reads the configuration again.
 pub type Again<'a> = dyn Fn() -> Result<(Config, Formats), ConfigError> + 'a;
@@ -59,9 +62,15 @@ impl Storers {
         Ok(Self { stop, threads })
     }
 
-    fn end(&mut self, patience: Duration) -> Vec<String> {
+    /// Ends them. Those that did not end in this time, or until all is to `stop`, are theirs still.
+    fn end(&mut self, patience: Duration, stop: &AtomicBool) -> bool {
         self.stop.store(true, Ordering::Relaxed);
-        join(std::mem::take(&mut self.threads), patience)
+        let until = Instant::now() + patience;
+        let ended = || self.threads.iter().all(|(_, thread)| thread.is_finished());
+        while !ended() && Instant::now() < until && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        ended()
     }
 }
 
@@ -75,16 +84,27 @@ pub(super) enum Reloaded {
     Broken(DaemonError),
 }
 
+/// Ends sources that nobody stores for.
+pub(super) fn leave(sources: Vec<Source>, patience: Duration) {
+    for source in &sources {
+        source.send_away();
+    }
+    join(sources.into_iter().map(|source| (source.name, source.thread)).collect(), patience);
+}
+
 impl Running {
-    /// Starts everything.
-    pub(super) fn start(works: Works, runtime: Arc<Runtime>) -> Result<Self, DaemonError> {
+    /// Starts everything; `sources` that work already go on.
+    pub(super) fn start(
+        works: Works,
+        runtime: Arc<Runtime>,
+        stop: Arc<AtomicBool>,
+        mut sources: Vec<Source>,
+    ) -> Result<Self, DaemonError> {
         let Works { storing, locks, .. } = works;
         let (config, intake) = (&storing.config, storing.intake.clone());
-        let (stop, said) = (Arc::new(AtomicBool::new(false)), Arc::new(Said::default()));
-        let mut sources = Vec::new();
-        for source in &config.sources {
-            let settings = Settings::of(config, source, &storing.formats);
-            sources.push(Source::start(&source.name, settings, intake.clone(), None)?);
+        let said = Arc::new(Said::default());
+        if sources.is_empty() {
+            sources = Source::start_all(config, &storing.formats, &intake)?;
         }
         let storers = Storers::start(&storing)?;
         let control = Control::listen(&config.state_dir)?;
@@ -189,6 +209,9 @@ impl Running {
             Ok(Some(refusal)) => return self.refused(refusal),
             Err(error) => return Reloaded::Broken(error),
         }
+        if self.stop.load(Ordering::Relaxed) {
+            return self.refused(STOPPING.to_owned());
+        }
         let (kept, started, gone) = match self.collect_by(&config, &formats, &old.intake) {
             Ok(counts) => counts,
             Err(error) => return Reloaded::Broken(error),
@@ -225,10 +248,13 @@ impl Running {
     ) -> Result<Option<String>, DaemonError> {
         self.storers.stop.store(true, Ordering::Relaxed);
         old.intake.wake();
-        let late = self.storers.end(PATIENCE);
+        let ended = self.storers.end(PATIENCE, &self.stop);
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(Some(STOPPING.to_owned()));
+        }
         let progress = old.pipeline.progress();
         let turns = old.pipeline.turns().clone();
-        let turn = if late.is_empty() { turns.alone_within(&self.stop, PATIENCE) } else { None };
+        let turn = if ended { turns.alone_within(&self.stop, PATIENCE) } else { None };
         if turn.is_none() {
             // One that is late still has its turn, and ends by itself.
             self.storers = Storers::start(old)?;
@@ -236,21 +262,44 @@ impl Running {
                 "something is being read again, or the database is locked; reload again when that has ended";
             return Ok(Some(text.to_owned()));
         }
+        // What cannot be written now could not be built anew either, neither by the new configuration nor by the old one.
+        if let Err(error) = old.store.probe() {
+            drop(turn);
+            self.storers = Storers::start(old)?;
+            return Ok(Some(format!("{error}; reload again when that has ended")));
+        }
         old.retire();
         let handle = self.runtime.handle();
         let shared = || Shared { progress: progress.clone(), turns: turns.clone() };
         let built = Storing::new(config, formats, old.intake.clone(), handle, shared());
         let (storing, refusal) = match built {
             Ok(storing) => (storing, None),
-            Err(error) => {
-                let intake = old.intake.clone();
-                (Storing::new(&old.config, &old.formats, intake, handle, shared())?, Some(error.to_string()))
-            }
+            Err(error) => match self.build_back(old, shared) {
+                Some(storing) => (storing, Some(error.to_string())),
+                None => return Ok(Some(STOPPING.to_owned())),
+            },
         };
         let storing = Arc::new(storing);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = storing.clone();
         self.storers = Storers::start(&storing)?;
         Ok(refusal)
+    }
+
+    /// Builds what stored before, which worked a moment ago: whatever stands in its way, the doors stay open until it
+    /// does again. `None` when told to stop.
+    fn build_back(&self, old: &Storing, shared: impl Fn() -> Shared) -> Option<Storing> {
+        while !self.stop.load(Ordering::Relaxed) {
+            let intake = old.intake.clone();
+            match Storing::new(&old.config, &old.formats, intake, self.runtime.handle(), shared()) {
+                Ok(storing) => return Some(storing),
+                Err(error) => tracing::error!(
+                    %error,
+                    "nothing is stored while this lasts; what PBXes send is received all the same, and it is tried again"
+                ),
+            }
+            rest_unless(&self.stop, PAUSE);
+        }
+        None
     }
 
     /// Starts sources that are new or changed, sends away those that are gone; the others do not notice.

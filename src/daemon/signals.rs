@@ -4,6 +4,7 @@
 use super::DaemonError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -23,8 +24,6 @@ pub(super) struct Signals {
 pub(super) enum Asked {
     Stop,
     Reload,
-    /// A thread ended that must run for ever.
-    Ended(String),
 }
 
 impl Signals {
@@ -43,20 +42,31 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal, looking now and then whether a thread has ended.
-    pub(super) async fn next(&mut self, ended: &(dyn Fn() -> Option<String> + Sync)) -> Asked {
-        loop {
-            tokio::select! {
-                _ = self.term.recv() => return Asked::Stop,
-                _ = self.int.recv() => return Asked::Stop,
-                _ = self.hup.recv() => return Asked::Reload,
-                () = tokio::time::sleep(Duration::from_secs(1)) => {
-                    if let Some(name) = ended() {
-                        return Asked::Ended(name);
-                    }
-                }
-            }
+    /// Waits for a signal.
+    pub(super) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.term.recv() => Asked::Stop,
+            _ = self.int.recv() => Asked::Stop,
+            _ = self.hup.recv() => Asked::Reload,
         }
+    }
+
+    /// Heeds them whatever else the process does, for as long as the runtime lives: a stop is known to everybody at
+    /// once, and from then on its time runs, also while a configuration is read again or a database is waited for.
+    /// Gives what main is asked for; what comes twice before main looks is asked once.
+    pub(super) fn heed(mut self, runtime: &Runtime, stop: Arc<AtomicBool>) -> Receiver<Asked> {
+        let (ask, asked): (SyncSender<Asked>, _) = sync_channel(1);
+        runtime.spawn(async move {
+            loop {
+                let next = self.next().await;
+                if matches!(next, Asked::Stop) && !stop.swap(true, Ordering::Relaxed) {
+                    let _ = std::thread::Builder::new().name("end".to_owned()).spawn(|| end_late(0));
+                }
+                // Full: main is about to look, and looks at `stop` too.
+                let _ = ask.try_send(next);
+            }
+        });
+        asked
     }
 }
 
@@ -68,7 +78,7 @@ pub fn interrupted() -> Result<Arc<AtomicBool>, DaemonError> {
     let set = told.clone();
     super::spawn("interrupt", move || {
         loop {
-            if let Asked::Stop = runtime.block_on(signals.next(&|| None))
+            if let Asked::Stop = runtime.block_on(signals.next())
                 && set.swap(true, Ordering::Relaxed)
             {
                 interrupt_at_once();
@@ -91,6 +101,14 @@ pub(super) fn end_late(code: i32) {
         "something does not come to its end (is the disk busy, or a database locked?); it is left as it is"
     );
     std::process::exit(code);
+}
+
+/// Rests for so long, or until told to stop.
+pub(super) fn rest_unless(stop: &AtomicBool, long: Duration) {
+    let until = Instant::now() + long;
+    while !stop.load(Ordering::Relaxed) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Joins threads until the deadline; gives the names of those that did not end. They are left to the process's end: a

@@ -42,6 +42,18 @@ impl Settings {
 }
 
 impl Source {
+    /// Starts all of a configuration.
+    pub(super) fn start_all(
+        config: &Config,
+        formats: &Formats,
+        intake: &Intake,
+    ) -> Result<Vec<Self>, DaemonError> {
+        let start = |source: &SourceConfig| {
+            Self::start(&source.name, Settings::of(config, source, formats), intake.clone(), None)
+        };
+        config.sources.iter().map(start).collect()
+    }
+
     /// Starts it, once the one that it takes the place of has ended.
     pub(super) fn start(
         name: &str,

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 
 /// The door and what stores behind it, built and recovered, with the locks held.
@@ -49,6 +50,12 @@ pub struct Storing {
     retired: AtomicBool,
 }
 
+/// Rest before what stores is built once more.
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
+
+/// Told why what stores cannot be built yet; rests, and says whether it is tried again.
+pub(super) type Waits<'w> = dyn FnMut(&Intake, &DaemonError) -> Result<bool, DaemonError> + 'w;
+
 /// A runtime for what needs one (the database driver, signals).
 pub fn runtime() -> Result<Runtime, DaemonError> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|cause| {
@@ -62,15 +69,40 @@ pub fn runtime() -> Result<Runtime, DaemonError> {
 
 /// Takes the locks and builds everything but the sources.
 pub fn build(config: &Config, formats: &Formats, runtime: Arc<Runtime>) -> Result<Works, DaemonError> {
+    build_waiting(config, formats, runtime, &mut |_, _| Ok(false))
+}
+
+/// The same. The door is open and recovered when somebody else holds the database; it is tried again while `waits` says so.
+pub(super) fn build_waiting(
+    config: &Config,
+    formats: &Formats,
+    runtime: Arc<Runtime>,
+    waits: &mut Waits<'_>,
+) -> Result<Works, DaemonError> {
     intake::make_folder(&config.state_dir, 0o750)?;
     let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
     let intake = Intake::open(&config.state_dir, config.door(), runtime.handle().clone())?;
     let recovered = intake.recover()?;
-    Sqlite::prepare(&config.store.sqlite, runtime.handle())?;
-    fits(config, formats, runtime.handle())?;
-    let shared = Shared { progress: Arc::default(), turns: Arc::default() };
-    let storing = Storing::new(config, formats, intake, runtime.handle(), shared)?;
+    let storing = loop {
+        match first(config, formats, &intake, runtime.handle()) {
+            Ok(storing) => break storing,
+            Err(error) if error.is_locked_out() && waits(&intake, &error)? => {}
+            Err(error) => return Err(error),
+        }
+    };
     Ok(Works { storing: Arc::new(storing), recovered, locks, _runtime: runtime })
+}
+
+fn first(
+    config: &Config,
+    formats: &Formats,
+    intake: &Intake,
+    handle: &Handle,
+) -> Result<Storing, DaemonError> {
+    Sqlite::prepare(&config.store.sqlite, handle)?;
+    fits(config, formats, handle)?;
+    let shared = Shared { progress: Arc::default(), turns: Arc::default() };
+    Storing::new(config, formats, intake.clone(), handle, shared)
 }
 
 /// Refuses a configuration that would leave stored rows without a home.
@@ -123,6 +155,9 @@ impl Storing {
             formats: formats.clone(),
             engine,
             origin_keys,
+            renamed: (config.origins.iter())
+                .filter_map(|origin| Some((origin.formerly.clone()?, origin.name.clone())))
+                .collect(),
             readings: (config.sources.iter())
                 .map(|source| (source.name.clone(), config.reading(source, &formats.versions())))
                 .collect(),

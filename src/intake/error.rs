@@ -31,6 +31,20 @@ pub enum IntakeError {
         /// What was wrong.
         source: sqlx::migrate::MigrateError,
     },
+    /// `spool.db` is gone, although it was there.
+    #[error(
+        "the spool database {path} is missing, but {originals} shows that it was there: with it went what was received and \
+             not yet stored, and how far each source was read; put it back, or, where it is lost for good, make an empty \
+             file {word} to say so"
+    )]
+    SpoolMissing {
+        /// Its path, printable.
+        path: String,
+        /// The folder of originals, printable.
+        originals: String,
+        /// The file that says that it is lost, printable.
+        word: String,
+    },
     /// `spool.db` is gone, and what it described is not.
     #[error(
         "the spool database {path} is missing, but {folder} holds {bodies} received bodies that are not stored yet; \
@@ -166,6 +180,7 @@ impl IntakeError {
             Self::NotRegular { .. } => Actor::Rejected,
             Self::Layout { .. }
             | Self::SpoolLost { .. }
+            | Self::SpoolMissing { .. }
             | Self::Damaged { .. }
             | Self::UnknownDelivery { .. }
             | Self::OriginalDropped { .. }
@@ -187,9 +202,11 @@ impl IntakeError {
             | Self::OriginalDropped { .. }
             | Self::BodyGone { .. }
             | Self::DamagedOriginal { .. } => true,
-            Self::Database { .. } | Self::Layout { .. } | Self::SpoolLost { .. } | Self::NoRoom { .. } => {
-                false
-            }
+            Self::Database { .. }
+            | Self::Layout { .. }
+            | Self::SpoolLost { .. }
+            | Self::SpoolMissing { .. }
+            | Self::NoRoom { .. } => false,
         }
     }
 

@@ -131,7 +131,11 @@ impl Intake {
         }
         let path = state_dir.join("spool.db");
         refuse_lost_spool(&path, &state_dir.join("spool"))?;
+        let lost = refuse_missing_spool(&path, state_dir)?;
         let database = database::Database::open(&path, handle)?;
+        if let Some(word) = lost {
+            durable::unlink(&word)?;
+        }
         durable::sync_folder(state_dir)?;
         Ok(Self(Arc::new(Inner {
             state_dir: state_dir.to_owned(),
@@ -236,6 +240,26 @@ fn refuse_lost_spool(database: &Path, folder: &Path) -> Result<(), IntakeError> 
         return Ok(());
     }
     Err(IntakeError::SpoolLost { path: error::shown(database), folder: error::shown(folder), bodies })
+}
+
+/// Bodies that were not stored are in `spool.db` itself, most of them: a new one in its place would forget them without
+/// a word. Gives the file in which a person says that it is lost for good.
+fn refuse_missing_spool(database: &Path, state_dir: &Path) -> Result<Option<PathBuf>, IntakeError> {
+    let (originals, word) = (state_dir.join("originals"), state_dir.join("spool.lost"));
+    if database.exists() {
+        return Ok(None);
+    }
+    let kept =
+        std::fs::read_dir(&originals).map_err(|error| IntakeError::io("list", &originals, error))?.next();
+    match (kept, word.exists()) {
+        (None, _) => Ok(None),
+        (Some(_), true) => Ok(Some(word)),
+        (Some(_), false) => Err(IntakeError::SpoolMissing {
+            path: error::shown(database),
+            originals: error::shown(&originals),
+            word: error::shown(&word),
+        }),
+    }
 }
 
 /// A lock whose holder panicked guards nothing that could be half done: every step is durable on its own.

@@ -128,6 +128,29 @@ fn doors_stay_open_while_something_is_read_again_and_ctrl_c_takes_it_back() {
     site.stop(daemon);
 }
 
+/// A new configuration waits for a replay that is held in the middle; the stop does not wait for either.
+#[test]
+fn a_stop_is_heard_while_a_configuration_is_read_again() {
+    let site = Site::new("UTC", "DE");
+    let go_on = site.path("go-on");
+    let daemon = up(&site, Some(("replay-withdrawn", &go_on)));
+    assert_eq!(import(&site, "a.csv", &asterisk_rows(0..4)).status.code(), Some(0));
+    let mut asking =
+        site.command(&["replay", "--all"]).stderr(Stdio::null()).spawn().expect("the binary runs");
+    wait("the request", &site, || site.log().contains("replay asked for by user"));
+    let config = fs::read_to_string(site.path("config.toml")).expect("the site has one");
+    fs::write(site.path("config.toml"), config.replace("\"DE\"", "\"AT\"")).expect("writable");
+    signal(&daemon.0, rustix::process::Signal::HUP);
+    std::thread::sleep(Duration::from_millis(500));
+    site.stop(daemon);
+    assert!(!site.log().contains("the configuration was read again"), "{}", site.log());
+    asking.wait().expect("the child is ours");
+    let config = fs::read_to_string(site.path("config.toml")).expect("the site has one");
+    fs::write(site.path("config.toml"), config.replace("\"AT\"", "\"DE\"")).expect("writable");
+    site.run_to_end();
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["4"]);
+}
+
 fn ask(site: &Site, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(site.path("var/control.sock")).expect("the daemon listens");
     // It may hang up before it has read all of it.

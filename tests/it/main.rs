@@ -22,6 +22,7 @@ mod operator;
 mod outages;
 mod powercuts;
 mod readings;
+mod renames;
 mod repeats;
 mod service;
 mod shipped;

@@ -102,6 +102,24 @@ fn bodies_without_their_spool_database_are_not_swept() {
 }
 
 #[test]
+fn a_spool_database_that_was_there_is_missed() {
+    let site = Site::new("UTC", "DE");
+    site.drop_file("a.csv", rows(0..20).as_bytes());
+    site.run_to_end();
+    fs::rename(site.path("var/spool.db"), site.path("spool.db")).expect("it is there");
+    let output = site.cdrd(&["run"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("spool.db is missing, but") && said.contains("spool.lost"), "{said}");
+    assert!(!site.path("var/spool.db").exists());
+    fs::write(site.path("var/spool.lost"), "").expect("the folder is writable");
+    site.drop_file("b.csv", rows(10..30).as_bytes());
+    site.run_to_end();
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["30"]);
+    assert!(!site.path("var/spool.lost").exists(), "it was said once");
+}
+
+#[test]
 fn a_stop_takes_ten_seconds_at_most_although_a_database_is_locked() {
     let site = Site::new("UTC", "DE");
     let mut daemon = site.start(None);

@@ -219,25 +219,91 @@ fn waiting_for_a_locked_database_feeds_the_watchdog() {
     let (mut daemon, ear) = watched(&site, &[]);
     site.drop_file("a.csv", asterisk_rows(0..4).as_bytes());
     site.wait_drained(&mut daemon);
+    let held = hold(&site);
+    site.drop_file("b.csv", asterisk_rows(10..14).as_bytes());
+    assert!(fed(&ear, Duration::from_secs(15)), "{}", site.log());
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["4"], "it still waits");
+    drop(held);
+    site.wait_drained(&mut daemon);
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["8"]);
+    site.stop(daemon);
+}
+
+/// The database, locked by another program until this is dropped.
+struct Held(std::process::Child);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // It ends with its input, and so does its transaction.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+fn hold(site: &Site) -> Held {
     let mut holder = std::process::Command::new("sqlite3")
         .arg(site.path("var/cdr.db"))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("sqlite3 is installed by tests/run");
-    let mut into = holder.stdin.take().expect("piped");
-    std::io::Write::write_all(&mut into, b"BEGIN IMMEDIATE;\nSELECT 'held';\n").expect("it reads");
+    let into = holder.stdin.as_mut().expect("piped");
+    std::io::Write::write_all(into, b"BEGIN IMMEDIATE;\nSELECT 'held';\n").expect("it reads");
     let mut out = std::io::BufReader::new(holder.stdout.take().expect("piped"));
     let mut line = String::new();
     std::io::BufRead::read_line(&mut out, &mut line).expect("it answers");
     assert_eq!(line.trim(), "held");
+    Held(holder)
+}
+
+#[test]
+fn a_configuration_is_not_taken_up_while_the_database_is_locked_and_nothing_ends() {
+    let site = Site::new("UTC", "DE");
+    let (mut daemon, _ear) = start(&site, &[]);
+    site.drop_file("a.csv", asterisk_rows(0..4).as_bytes());
+    site.wait_drained(&mut daemon);
+    let held = hold(&site);
+    let config = fs::read_to_string(site.path("config.toml")).expect("the site has one");
+    fs::write(site.path("config.toml"), config.replace("\"DE\"", "\"AT\"")).expect("writable");
+    hang_up(&daemon);
+    wait("the refusal", &site, || {
+        site.log().lines().any(|line| line.contains("was not read again") && line.contains("locked"))
+    });
     site.drop_file("b.csv", asterisk_rows(10..14).as_bytes());
-    assert!(fed(&ear, Duration::from_secs(15)), "{}", site.log());
-    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["4"], "it still waits");
-    drop(into);
-    holder.wait().expect("it ends");
+    wait("the receipt", &site, || {
+        site.query_now("spool.db", "SELECT count(*) FROM receipt").as_deref() == Some("1")
+    });
+    drop(held);
     site.wait_drained(&mut daemon);
     assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["8"]);
+    hang_up(&daemon);
+    wait("the configuration", &site, || site.log().contains("the configuration was read again"));
+    site.stop(daemon);
+}
+
+#[test]
+fn a_start_waits_for_a_locked_database_with_its_doors_open_and_hears_a_stop() {
+    let site = Site::new("UTC", "DE");
+    site.run_to_end();
+    let held = hold(&site);
+    let waits = |site: &Site| site.log().matches("nothing is stored while this lasts").count();
+    let daemon = site.start(None);
+    wait("the first attempt", &site, || waits(&site) > 0);
+    site.stop(daemon);
+    let ear = Ear::at(&site);
+    let mut command = site.command(&["run"]);
+    command.env("NOTIFY_SOCKET", site.path("notify"));
+    let mut daemon = site.started(command);
+    let heard = ear.until("EXTEND_TIMEOUT_USEC=", &site);
+    assert!(heard.iter().all(|words| !words.contains("READY=1")), "{heard:?}");
+    site.drop_file("a.csv", asterisk_rows(0..4).as_bytes());
+    wait("the receipt", &site, || {
+        site.query_now("spool.db", "SELECT count(*) FROM receipt").as_deref() == Some("1")
+    });
+    drop(held);
+    ear.until("READY=1", &site);
+    site.wait_drained(&mut daemon);
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["4"]);
     site.stop(daemon);
 }
 

@@ -113,6 +113,11 @@ impl Sqlite {
         self.0.close();
     }
 
+    /// Whether it can be written now: a transaction with nothing in it.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        self.call(true, |_| Ok(()))
+    }
+
     /// Has the writer do something and waits for the answer.
     fn call<T: Send + 'static>(
         &self,
