@@ -271,8 +271,8 @@ impl Commit for Sqlite {
         // The writer is another thread, and outlives whoever asks.
         let halt = Arc::new(AtomicBool::new(stop.load(Ordering::Relaxed)));
         let heard = halt.clone();
-        let step = move |db: &mut Database<'_>| rederive::rederive(db, &origin, &time_zone, &heard);
-        self.ask(Turn::Shares, true, step)
+        let work = move |db: &mut Database<'_>| rederive::rederive(db, &origin, &time_zone, &heard);
+        self.ask(Turn::Shares, true, work)
             .wait_while(|| halt.store(stop.load(Ordering::Relaxed), Ordering::Relaxed))
     }
 
