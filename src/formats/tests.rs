@@ -207,8 +207,10 @@ fn assert_unchanged(fixture: &Fixture, cut: usize, whole: &[(Row, Vec<u8>)], par
 
 #[test]
 fn cutting_a_document_changes_no_row_before_the_cut() -> Tested {
+    // Each cut reads the document anew: some hundred places of each, every byte in `tests/soak`.
     for fixture in fixtures()? {
-        cut_at(&fixture, 0..fixture.bytes.len())?;
+        let step = if every_cut() { 1 } else { (fixture.bytes.len() / 120).max(1) };
+        cut_at(&fixture, (0..fixture.bytes.len()).step_by(step))?;
     }
     Ok(())
 }

@@ -220,7 +220,9 @@ fn check_says_what_it_found_and_exits_2_on_faults() -> Tested {
     let output = cdrd(folder.path(), &["check"])?;
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stdout)?;
-    assert!(said.contains("wrong   config.toml:22: source.path: "), "{said}");
+    let config = std::fs::read_to_string(folder.path().join("config.toml"))?;
+    let line = 1 + config.lines().position(|line| line == "[[source]]").ok_or("no source")?;
+    assert!(said.contains(&format!("wrong   config.toml:{line}: source.path: ")), "{said}");
     assert!(said.contains("inbox is no folder; name the folder"), "{said}");
 
     std::fs::write(folder.path().join("config.toml"), "nonsense = 1\n")?;

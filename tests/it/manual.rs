@@ -2,6 +2,7 @@
 
 use crate::site::CDRD;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -100,4 +101,22 @@ fn the_scripts_are_good_for_their_shell() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// The help of a command and of those below it, as a pipe gets it.
+fn helps(words: &[String], text: &mut String) {
+    let mut line: Vec<&str> = words.iter().map(String::as_str).collect();
+    line.push("--help");
+    let help = said(&line);
+    let _ = writeln!(text, "$ cdrd {}\n{help}", line.join(" "));
+    for word in commands(&help) {
+        helps(&[words, &[word]].concat(), text);
+    }
+}
+
+#[test]
+fn the_help_of_each_command_is_as_it_was() {
+    let mut text = String::new();
+    helps(&[], &mut text);
+    crate::snapshots::compare("help", &text);
 }
