@@ -238,10 +238,10 @@ impl Running {
             Ok(counts) => counts,
             Err(error) => return Reloaded::Broken(error),
         };
-        if config.http != old.config.http {
-            self.listen(config.http);
-        } else {
+        if config.http == old.config.http {
             self.listen_if_deaf();
+        } else {
+            self.listen(config.http);
         }
         self.said.set_refusal(None);
         self.wake_others();
