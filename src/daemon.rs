@@ -201,6 +201,7 @@ pub fn run(config: &Config, formats: &Formats, again: &Again<'_>) -> Result<(), 
                 }
             }
             Err(_) => {
+                running.round();
                 // The stop that ended it may have come since.
                 if let Some(thread) = running.ended()
                     && !stop.load(Ordering::Relaxed)

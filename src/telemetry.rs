@@ -122,6 +122,13 @@ pub const WAITING: Metric =
 /// Its bytes.
 pub const WAITING_BYTES: Metric =
     metric("cdrd_waiting_bytes", false, &["source"], "Bytes of deliveries received and not stored yet");
+/// What waits for a person.
+pub const STUCK: Metric = metric(
+    "cdrd_stuck_deliveries",
+    false,
+    &["source"],
+    "Deliveries received that cannot be stored before a person acts",
+);
 /// How old it is.
 pub const LAG: Metric = metric(
     "cdrd_lag_seconds",
@@ -137,7 +144,7 @@ pub const DISK_RESERVE: Metric =
     metric("cdrd_disk_reserve_bytes", false, &[], "Free bytes below which new deliveries are refused");
 
 /// All metrics, in the order in which they are documented.
-pub const METRICS: [Metric; 11] = [
+pub const METRICS: [Metric; 12] = [
     ROWS,
     DELIVERIES,
     BYTES,
@@ -145,6 +152,7 @@ pub const METRICS: [Metric; 11] = [
     SOURCE_SILENT,
     SOURCE_HEARD,
     WAITING,
+    STUCK,
     WAITING_BYTES,
     LAG,
     DISK_FREE,

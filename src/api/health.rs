@@ -44,8 +44,11 @@ pub fn answer(watched: &Watched, now: Timestamp) -> Result<Response, IntakeError
     let troubles = (watched.troubles)();
     let level = |trouble: &Trouble| if trouble.red { Status::Red } else { Status::Yellow };
     let mut worst = troubles.iter().map(level).max().unwrap_or(Status::Ok);
+    let tallies = (watched.tallies)();
+    let stuck = |name: &str| tallies.iter().find(|tally| tally.source == name).map_or(0, |tally| tally.stuck);
+    let configured = (watched.sources)();
     let mut sources = Vec::new();
-    for name in &(watched.sources)() {
+    for name in &configured {
         let state = states.iter().find(|state| state.source == *name);
         let backlog = waiting.iter().find(|backlog| backlog.source == *name);
         // A source that has not looked yet is about to.
@@ -59,6 +62,20 @@ pub fn answer(watched: &Watched, now: Timestamp) -> Result<Response, IntakeError
             "last_rows_at": state.map(|state| written(state.heard_at)),
             "waiting": backlog.map_or(0, |backlog| backlog.deliveries),
             "lag_s": backlog.map_or(0, |backlog| seconds_since(backlog.oldest, now)),
+            "stuck": stuck(name),
+        }));
+    }
+    // What an import or a source of an earlier configuration brought is stored like all else.
+    for backlog in waiting.iter().filter(|backlog| !configured.contains(&backlog.source)) {
+        sources.push(json!({
+            "source": backlog.source,
+            "state": SourceHealth::Off.word(),
+            "message": "not in the configuration; what it brought before waits to be stored",
+            "since": null,
+            "last_rows_at": null,
+            "waiting": backlog.deliveries,
+            "lag_s": seconds_since(backlog.oldest, now),
+            "stuck": stuck(&backlog.source),
         }));
     }
     let body: Value = json!({

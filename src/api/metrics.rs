@@ -13,6 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 
 /// Values of one metric, each with the values of its labels.
 type Values = Vec<(Vec<String>, u64)>;
@@ -48,6 +49,12 @@ fn collect(watched: &Watched, now: Timestamp) -> Result<Vec<(Metric, Values)>, I
         let found = |name: &String| waiting.iter().find(|backlog| backlog.source == *name).map_or(0, value);
         sources.iter().map(|name| (labels(&[name]), found(name))).collect()
     };
+    // Also of sources that are no longer configured: what they brought still waits.
+    let mut stuck: BTreeMap<&str, u64> = sources.iter().map(|name| (name.as_str(), 0)).collect();
+    for tally in tallies.iter().filter(|tally| tally.stuck > 0) {
+        stuck.insert(&tally.source, tally.stuck);
+    }
+    let stuck = stuck.into_iter().map(|(source, count)| (labels(&[source]), count)).collect();
     Ok(vec![
         (telemetry::ROWS, rows),
         (telemetry::DELIVERIES, deliveries),
@@ -56,6 +63,7 @@ fn collect(watched: &Watched, now: Timestamp) -> Result<Vec<(Metric, Values)>, I
         (telemetry::SOURCE_SILENT, of_state(&|state| u64::from(state.silent_since.is_some()))),
         (telemetry::SOURCE_HEARD, of_state(&|state| u64::try_from(state.heard_at.as_second()).unwrap_or(0))),
         (telemetry::WAITING, of_backlog(&|backlog| backlog.deliveries)),
+        (telemetry::STUCK, stuck),
         (telemetry::WAITING_BYTES, of_backlog(&|backlog| backlog.bytes)),
         (telemetry::LAG, of_backlog(&|backlog| seconds_since(backlog.oldest, now))),
         (telemetry::DISK_FREE, vec![(Vec::new(), free)]),

@@ -69,7 +69,7 @@ fn as_json(loaded: &Loaded, daemon: Option<u32>, stored: Stored) -> serde_json::
     json!({
         "pid": daemon,
         "state_dir": config.state_dir.to_string_lossy(),
-        "troubles": troubles(config).into_iter().map(|trouble| trouble.message).collect::<Vec<_>>(),
+        "troubles": troubles(config).into_iter().chain(told(config, daemon)).map(|trouble| trouble.message).collect::<Vec<_>>(),
         "database": config.store.sqlite.to_string_lossy(),
         "database_bytes": bytes_on_disk(&config.store.sqlite),
         "legs": overview.legs,
@@ -91,6 +91,11 @@ fn troubles(config: &Config) -> Vec<Trouble> {
     room.into_iter().chain(daemon::disk::log(&config.store.sqlite, daemon::disk::longest_log())).collect()
 }
 
+/// What a running daemon says: why storing stands still, and which deliveries wait for a person.
+fn told(config: &Config, daemon: Option<u32>) -> Vec<Trouble> {
+    daemon.and_then(|_| daemon::who(&config.state_dir)).map(|here| here.troubles).unwrap_or_default()
+}
+
 fn as_lines(
     loaded: &Loaded,
     daemon: Option<u32>,
@@ -104,9 +109,10 @@ fn as_lines(
         None => fact("daemon", "not running; what follows is as it was left")?,
     }
     fact("state", &config.state_dir.display().to_string())?;
-    for trouble in troubles(config) {
+    let disk = troubles(config).into_iter().map(|trouble| ("disk       ", trouble));
+    for (what, trouble) in disk.chain(told(config, daemon).into_iter().map(|told| ("storing    ", told))) {
         let tone = if trouble.red { Tone::Bad } else { Tone::Warning };
-        screen.toned((tone, "disk       "), (Tone::Plain, &trouble.message))?;
+        screen.toned((tone, what), (Tone::Plain, &trouble.message))?;
     }
     let mut fact = |name: &str, text: &str| screen.hanging(&format!("{name:<10} "), text);
     let Some(Stored { overview, origins, dropped }) = stored else {

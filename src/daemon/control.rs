@@ -12,6 +12,7 @@ pub(super) use wire::{Answer, Request, connect, receive_line, send_request};
 use super::DaemonError;
 use super::tasks::{Bench, Refusal, Task, Told};
 use super::works::Storing;
+use rustix::net::UCred;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -27,8 +28,35 @@ pub(super) const SOCKET: &str = "control.sock";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the listener looks whether to stop.
 const SLICE: Duration = Duration::from_millis(500);
-/// Callers at a time: most of them wait for each other.
+/// Callers at a time: most of them wait for each other. As many again for those who may have everything done, so that
+/// nobody else keeps them out.
 const MOST_CALLERS: usize = 16;
+
+/// A place among them, free again when dropped, however the caller's thread ends.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(taken: &Arc<AtomicUsize>) -> Option<Self> {
+        let free = |callers| (callers < MOST_CALLERS).then_some(callers + 1);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
+        Some(Self(taken.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Says so when dropped, also by a panic.
+struct Ends<'e>(&'e AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// What stores now: another one after the configuration was read again.
 pub(super) type Current = Arc<RwLock<Arc<Storing>>>;
@@ -71,36 +99,38 @@ impl Control {
 
     /// Answers callers until told to stop, each on a thread of its own.
     pub(super) fn serve(&self, storing: &Current, stop: &Arc<AtomicBool>) {
-        let callers = Arc::new(AtomicUsize::new(0));
+        let (masters, members) = (Arc::default(), Arc::default());
         while !stop.load(Ordering::Relaxed) {
             crate::pulse::beat();
             let Ok((stream, _)) = self.listener.accept() else { continue };
-            if callers.load(Ordering::Relaxed) >= MOST_CALLERS {
+            let Ok(peer) = socket_peercred(&stream) else { continue };
+            let Some(place) = Place::take(if may_all(peer) { &masters } else { &members }) else {
                 let busy =
                     Refusal::new("too many commands wait for the daemon; try again when one has ended");
                 let _ = Caller(Mutex::new(stream)).tell(&Answer::Refused(busy));
                 continue;
-            }
-            callers.fetch_add(1, Ordering::Relaxed);
-            let (storing, stop, counted) = (current(storing), stop.clone(), callers.clone());
+            };
+            let (storing, stop) = (current(storing), stop.clone());
             let served = std::thread::Builder::new().name("cdrd-caller".to_owned()).spawn(move || {
-                serve(stream, &storing, &stop);
-                counted.fetch_sub(1, Ordering::Relaxed);
+                let _place = place;
+                serve(stream, peer, &storing, &stop);
             });
             if let Err(error) = served {
-                callers.fetch_sub(1, Ordering::Relaxed);
                 tracing::warn!(%error, "a command at the control socket was turned away");
             }
         }
     }
 }
 
+fn may_all(peer: UCred) -> bool {
+    peer.uid.is_root() || peer.uid == rustix::process::geteuid()
+}
+
 /// One caller. Whatever it sends, and however it leaves, concerns nobody else.
-fn serve(stream: UnixStream, storing: &Storing, stop: &AtomicBool) {
+fn serve(stream: UnixStream, peer: UCred, storing: &Storing, stop: &AtomicBool) {
     let patient = [Timeout::Recv, Timeout::Send]
         .into_iter()
         .all(|which| set_socket_timeout(&stream, which, Some(PATIENCE)).is_ok());
-    let Ok(peer) = socket_peercred(&stream) else { return };
     if !patient {
         return;
     }
@@ -118,9 +148,7 @@ fn serve(stream: UnixStream, storing: &Storing, stop: &AtomicBool) {
     let answer = match request {
         Request::Who => Answer::Here(Here::new(storing)),
         Request::Do { version, written, task } => {
-            let ours = rustix::process::geteuid();
-            let may_all = peer.uid.is_root() || peer.uid == ours;
-            if let Err(refusal) = admitted(&version, &written, &task, may_all, storing) {
+            if let Err(refusal) = admitted(&version, &written, &task, may_all(peer), storing) {
                 Answer::Refused(refusal)
             } else {
                 let (name, user, process) = (task_name(&task), peer.uid.as_raw(), peer.pid.as_raw_nonzero());
@@ -180,6 +208,7 @@ fn attend(
 ) -> Answer {
     let (halt, ended) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let ends = Ends(&ended);
         scope.spawn(|| {
             let _ = set_socket_timeout(left, Timeout::Recv, Some(Duration::from_millis(200)));
             while !ended.load(Ordering::Relaxed) {
@@ -196,7 +225,7 @@ fn attend(
         };
         let bench = Bench { storing, attended: true, stop: &halt, tell: &tell };
         let done = work(&bench);
-        ended.store(true, Ordering::Relaxed);
+        drop(ends);
         match done {
             Ok(done) => Answer::Done(done),
             Err(refusal) => Answer::Refused(refusal),
@@ -211,5 +240,29 @@ impl Caller {
         let mut line = serde_json::to_vec(answer)?;
         line.push(b'\n');
         self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ends, MOST_CALLERS, Place};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    #[test]
+    fn a_place_is_free_again_however_its_caller_ends() {
+        let taken: Arc<AtomicUsize> = Arc::default();
+        let mut places: Vec<_> = (0..MOST_CALLERS).map_while(|_| Place::take(&taken)).collect();
+        assert_eq!(places.len(), MOST_CALLERS);
+        assert!(Place::take(&taken).is_none(), "no more than that");
+        let (ended, place) = (Arc::new(AtomicBool::new(false)), places.pop());
+        let told = ended.clone();
+        let panicked = std::thread::spawn(move || {
+            let (_place, _ends) = (place, Ends(&told));
+            panic!("as it is meant to");
+        });
+        assert!(panicked.join().is_err());
+        assert!(ended.load(Ordering::Relaxed));
+        assert!(Place::take(&taken).is_some());
     }
 }

@@ -22,6 +22,9 @@ use tokio::runtime::Runtime;
 /// How long whatever reads stored rows again may hold up a new configuration.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often a port that was taken is tried again.
+const LISTEN_EVERY: Duration = Duration::from_mins(1);
+
 /// Why a new configuration was not looked at any more.
 const STOPPING: &str = "cdrd is stopping; the next start reads it";
 
@@ -39,6 +42,8 @@ pub(super) struct Running {
     others: Vec<(String, JoinHandle<()>)>,
     leaving: Vec<(String, JoinHandle<()>)>,
     http: Option<api::Served>,
+    /// When that was last tried.
+    listened: Instant,
     said: Arc<Said>,
     _locks: Locks,
 }
@@ -118,6 +123,7 @@ impl Running {
             others: Vec::new(),
             leaving: Vec::new(),
             http: None,
+            listened: Instant::now(),
             said: said.clone(),
             _locks: locks,
         };
@@ -153,6 +159,7 @@ impl Running {
         if let Some(served) = self.http.take() {
             served.stop();
         }
+        self.listened = Instant::now();
         let Some(address) = address else { return };
         let storing = current(&self.current);
         let progress = storing.pipeline.progress();
@@ -172,6 +179,20 @@ impl Running {
                 self.http = Some(served);
             }
             Err(error) => tracing::error!(%error, "collecting without health and metrics"),
+        }
+    }
+
+    /// A port that was taken may be free by now.
+    fn listen_if_deaf(&mut self) {
+        if self.http.is_none() {
+            self.listen(current(&self.current).config.http);
+        }
+    }
+
+    /// What is done now and then: main comes round.
+    pub(super) fn round(&mut self) {
+        if self.listened.elapsed() >= LISTEN_EVERY {
+            self.listen_if_deaf();
         }
     }
 
@@ -200,6 +221,7 @@ impl Running {
             return self.refused(error.to_string());
         }
         if config.written == old.config.written {
+            self.listen_if_deaf();
             self.said.set_refusal(None);
             self.wake_others();
             return Reloaded::Done("the configuration is as it was".to_owned());
@@ -216,7 +238,9 @@ impl Running {
             Ok(counts) => counts,
             Err(error) => return Reloaded::Broken(error),
         };
-        if config.http != old.config.http {
+        if config.http == old.config.http {
+            self.listen_if_deaf();
+        } else {
             self.listen(config.http);
         }
         self.said.set_refusal(None);
@@ -325,7 +349,10 @@ impl Running {
                 let next = Source::start(&source.name, settings, intake.clone(), Some(known.thread))?;
                 self.sources.push(next);
             } else {
-                self.sources.push(Source::start(&source.name, settings, intake.clone(), None)?);
+                // One of this name may not have ended yet, and says last of all that it is off.
+                let leaving = self.leaving.iter().position(|(name, _)| *name == source.name);
+                let leaving = leaving.map(|place| self.leaving.swap_remove(place).1);
+                self.sources.push(Source::start(&source.name, settings, intake.clone(), leaving)?);
             }
             started += 1;
         }

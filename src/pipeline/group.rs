@@ -53,6 +53,7 @@ pub(super) fn bring_to_end(
                 let rows = retirement.rows;
                 match pipeline.parts.intake.rest_growing(&one.spooled, rows) {
                     Ok(()) => {
+                        pipeline.parts.progress.moves(one.spooled.id);
                         let end = ended(&summary);
                         journal::delivery_ended(&one.spooled, &end);
                         group.worked.push(Worked { id: one.spooled.id, outcome: Ok(end) });
@@ -94,6 +95,7 @@ impl Group<'_> {
             let longest = if error.actor() == Actor::Broken { LONGEST_REST } else { LONGEST_PAUSE };
             let pause = self.pipeline.parts.intake.set_aside(spooled.id, longest)?;
             journal::set_aside(spooled, &error, pause);
+            self.pipeline.parts.progress.rests(spooled, &error);
             self.worked.push(Worked { id: spooled.id, outcome: Err(error) });
         } else {
             self.pipeline.parts.intake.release(spooled.id)?;

@@ -19,7 +19,16 @@ pub struct Progress {
     sources: Mutex<BTreeMap<String, SourceTally>>,
     /// Why storing stands still, for each thread that stores.
     standing: Mutex<BTreeMap<&'static str, Trouble>>,
+    /// Deliveries that wait for a person, oldest first.
+    stuck: Mutex<BTreeMap<DeliveryId, Stuck>>,
     awaited: Awaited,
+}
+
+/// A delivery that waits for a person.
+#[derive(Debug)]
+struct Stuck {
+    source: String,
+    message: String,
 }
 
 impl Progress {
@@ -41,6 +50,7 @@ impl Progress {
     }
 
     pub(super) fn add_delivery(&self, spooled: &Spooled, ended: &Ended) {
+        self.moves(spooled.id);
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let tally = sources.entry(spooled.source.clone()).or_default();
         tally.counts += ended.counts;
@@ -50,11 +60,36 @@ impl Progress {
 
     /// What came of each source's deliveries, by its name.
     pub fn sources(&self) -> Vec<SourceTally> {
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        sources
-            .iter()
-            .map(|(source, tally)| SourceTally { source: source.clone(), ..tally.clone() })
-            .collect()
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for stuck in self.stuck().values() {
+            sources.entry(stuck.source.clone()).or_default().stuck += 1;
+        }
+        sources.into_iter().map(|(source, tally)| SourceTally { source, ..tally }).collect()
+    }
+
+    /// Notes why a delivery rests, if it rests until a person acts.
+    pub(super) fn rests(&self, spooled: &Spooled, error: &PipelineError) {
+        if error.actor() != Actor::Broken {
+            return self.moves(spooled.id);
+        }
+        let message = match error {
+            // They name the file, which whoever watches need not know.
+            PipelineError::Intake(_) | PipelineError::OriginalGone { .. } => format!(
+                "the body or original of delivery {id} cannot be used; `journalctl CDRD_DELIVERY={id}` says what to do",
+                id = spooled.id
+            ),
+            error => error.to_string(),
+        };
+        self.stuck().insert(spooled.id, Stuck { source: spooled.source.clone(), message });
+    }
+
+    /// A delivery rests no more, or waits for nobody.
+    pub(super) fn moves(&self, id: DeliveryId) {
+        self.stuck().remove(&id);
+    }
+
+    fn stuck(&self) -> MutexGuard<'_, BTreeMap<DeliveryId, Stuck>> {
+        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn stands(&self, share: Share, error: &PipelineError) {
@@ -67,10 +102,21 @@ impl Progress {
         self.standing().remove(share.word());
     }
 
-    /// Why storing stands still; nothing while it goes on.
+    /// Why storing stands still, and for each source which deliveries wait for a person; nothing while all goes on.
     pub fn troubles(&self) -> Vec<Trouble> {
         let mut troubles: Vec<Trouble> = self.standing().values().cloned().collect();
         troubles.dedup();
+        let stuck = self.stuck();
+        let mut sources: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
+        for Stuck { source, message } in stuck.values() {
+            sources.entry(source).or_insert((0, message)).0 += 1;
+        }
+        troubles.extend(sources.into_iter().map(|(source, (count, oldest))| Trouble {
+            red: true,
+            message: format!(
+                "deliveries of source {source:?} that wait for a person: {count}; the oldest: {oldest}"
+            ),
+        }));
         troubles
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Must never decide who acts: only what helps.
 
+use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind};
 
 const FULL: &str = "free space on its disk (`df -h` and `df -i` tell whether bytes or inodes ran out), it then goes on by itself";
@@ -12,7 +13,7 @@ const FAILS: &str = "its disk fails: look at `dmesg`, it is tried again by itsel
 const LOCKED: &str = "another program holds a lock on it: end it (`fuser -v` with the path names it), it then goes on by itself";
 
 /// Something that a person should know of, as long as it lasts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// A person must act; else it may pass by itself.
     pub red: bool,

@@ -258,6 +258,8 @@ pub struct SourceTally {
     pub bytes: u64,
     /// Deliveries by the state in which they ended.
     pub ended: std::collections::BTreeMap<&'static str, u64>,
+    /// Deliveries that wait for a person now.
+    pub stuck: u64,
 }
 
 /// Who must act on an error.

@@ -18,7 +18,9 @@ use crate::record::delivery::DeliveryId;
 use crate::record::document::Dialect;
 use crate::record::outcome::{Actor, Counts, Rejection, RejectionNote, Skip};
 use jiff::Timestamp;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Duration;
 
 /// What writing needs. Calls block; each runs on the store's one writer.
 pub trait Commit: Send + Sync {
@@ -56,8 +58,8 @@ pub trait Commit: Send + Sync {
     /// not noted before.
     fn clock_fault(&self, origin: &str, fault: &str) -> Result<bool, StoreError>;
     /// Derives every row of an origin again in place (its zone, country or tenant was corrected) and records the zone
-    /// as the one they are read in. Gives the rows that changed.
-    fn rederive(&self, origin: &str, time_zone: &str) -> Result<u64, StoreError>;
+    /// as the one they are read in. Gives the rows that changed; takes all of it back when `stop` is set meanwhile.
+    fn rederive(&self, origin: &str, time_zone: &str, stop: &AtomicBool) -> Result<u64, StoreError>;
     /// Begins a switch: until it ends nothing that is done can be seen, and a crash takes all of it back. Withdraws what
     /// these deliveries state; each of their documents begins a new run when it is opened.
     fn begin_switch(&self, withdrawn: &[DeliveryId]) -> Result<(), StoreError>;
@@ -309,6 +311,21 @@ impl<T> Pending<T> {
     }
 }
 
+impl<T> Pending<T> {
+    /// Waits as [`Pending::wait`] does, and does something again and again meanwhile.
+    pub fn wait_while(self, mut meanwhile: impl FnMut()) -> Result<T, StoreError> {
+        let _waiting = crate::pulse::waiting();
+        (self.hurry)();
+        loop {
+            match self.answer.recv_timeout(Duration::from_millis(50)) {
+                Ok(answer) => return answer,
+                Err(RecvTimeoutError::Disconnected) => return Err(StoreError::WriterGone),
+                Err(RecvTimeoutError::Timeout) => meanwhile(),
+            }
+        }
+    }
+}
+
 impl<T> std::fmt::Debug for Pending<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pending").finish_non_exhaustive()
@@ -356,6 +373,9 @@ pub enum StoreError {
     /// The switch was taken back before this.
     #[error("something failed before this and everything since was taken back; nothing of it is stored")]
     SwitchLost,
+    /// Whoever asked for it does not want it any more.
+    #[error("stopped; nothing was changed")]
+    Stopped,
     /// The origin cannot be used.
     #[error("{0}")]
     Origin(String),
@@ -365,7 +385,7 @@ impl StoreError {
     /// Who must act.
     pub const fn actor(&self) -> Actor {
         match self {
-            Self::FenceLost | Self::SwitchLost | Self::Transient { .. } => Actor::Transient,
+            Self::FenceLost | Self::SwitchLost | Self::Stopped | Self::Transient { .. } => Actor::Transient,
             Self::Broken { .. } | Self::Moved { .. } | Self::WriterGone | Self::Origin(_) => Actor::Broken,
         }
     }

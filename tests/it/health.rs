@@ -133,6 +133,51 @@ fn a_silent_source_is_red_once_until_rows_come() {
 }
 
 #[test]
+fn deliveries_that_wait_for_a_person_are_red_until_they_are_stored() {
+    let site = site("");
+    site.drop_file("a.csv", asterisk_rows(0..3).as_bytes());
+    let mut crashing = site.start(Some("accept-durable"));
+    until("crash", &site, || crashing.0.try_wait().expect("the child is ours"));
+    let path = site.path("config.toml");
+    let config = std::fs::read_to_string(&path).expect("the site has one");
+    let other = config.replace("\"pbx\"", "\"other\"").replace("\"inbox\"\nkind", "\"letters\"\nkind");
+    std::fs::write(&path, other).expect("the folder is writable");
+    std::fs::remove_file(site.path("log.txt")).expect("the first daemon wrote it");
+    let daemon = site.start(None);
+    let here = address(&site);
+    let body = until("trouble", &site, || {
+        let (status, body) = health(&here);
+        (status == 503).then_some(body)
+    });
+    let words = "deliveries of source \"inbox\" that wait for a person: 1; the oldest: delivery ";
+    let message = body["troubles"][0]["message"].as_str().unwrap_or_default();
+    assert!(message.starts_with(words) && message.contains("add [[origin]] name = \"pbx\" again"), "{body}");
+    let gone = &body["sources"][1];
+    assert_eq!((gone["source"].as_str(), gone["state"].as_str()), (Some("inbox"), Some("off")), "{body}");
+    assert_eq!((&gone["waiting"], &gone["stuck"]), (&1.into(), &1.into()), "{body}");
+    assert!(get(&here, "/metrics").1.contains("cdrd_stuck_deliveries{source=\"inbox\"} 1\n"));
+    let shown = site.cdrd(&["status"]);
+    // The screen may break lines.
+    let shown = String::from_utf8_lossy(&shown.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains(&format!("storing {words}")), "{shown}");
+    let told = site.cdrd(&["status", "--json"]).stdout;
+    let told: Value = serde_json::from_slice(&told).expect("JSON");
+    assert_eq!(told["troubles"][0], body["troubles"][0]["message"]);
+
+    // Once the origin is there again it is stored, and all is well.
+    let stanza = "[[origin]]\nname = \"pbx\"\ntime_zone = \"UTC\"\ncountry = \"DE\"\n";
+    std::fs::write(&path, config + &stanza.replace("pbx", "other")).expect("the folder is writable");
+    let process = rustix::process::Pid::from_child(&daemon.0);
+    rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("it runs");
+    until("end", &site, || {
+        let (status, body) = health(&here);
+        (status == 200 && body["troubles"] == Value::Array(Vec::new())).then_some(())
+    });
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["3"]);
+    site.stop(daemon);
+}
+
+#[test]
 fn the_page_of_metrics_is_that_of_the_program() {
     let mut page = String::from(
         "# Metrics\n\n`/metrics` in OpenMetrics text format, on the address of `[http]`. Counters begin at 0 with each start.\n\n\

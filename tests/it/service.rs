@@ -282,6 +282,35 @@ fn a_configuration_is_not_taken_up_while_the_database_is_locked_and_nothing_ends
 }
 
 #[test]
+fn a_port_that_was_taken_is_listened_on_once_it_is_free_and_a_source_may_come_back() {
+    let site = Site::new("UTC", "DE");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    let config = fs::read_to_string(site.path("config.toml")).expect("the site has one");
+    let config = config.replace("listen = \"off\"", &format!("listen = \"{address}\""));
+    let (without, source) = config.split_at(config.find("[[source]]").expect("it has a source"));
+    fs::write(site.path("config.toml"), &config).expect("writable");
+    let (mut daemon, _ear) = start(&site, &[]);
+    wait("the complaint", &site, || site.log().contains("collecting without health and metrics"));
+    drop(taken);
+    hang_up(&daemon);
+    wait("health", &site, || site.log().contains(&format!("health and metrics at http://{address}")));
+    assert!(site.log().contains("the configuration is as it was"), "{}", site.log());
+    let other = source.replace("\"inbox\"", "\"other\"");
+    let state = || site.query_now("spool.db", "SELECT health FROM source_state WHERE source = 'inbox'");
+    fs::write(site.path("config.toml"), without.to_owned() + &other).expect("writable");
+    hang_up(&daemon);
+    wait("the change", &site, || site.log().contains("1 started, 1 removed"));
+    fs::write(site.path("config.toml"), &config).expect("writable");
+    hang_up(&daemon);
+    wait("the change back", &site, || site.log().matches("1 started, 1 removed").count() == 2);
+    site.drop_file("a.csv", asterisk_rows(0..4).as_bytes());
+    site.wait_drained(&mut daemon);
+    wait("its state", &site, || state().as_deref() == Some("ok"));
+    site.stop(daemon);
+}
+
+#[test]
 fn a_start_waits_for_a_locked_database_with_its_doors_open_and_hears_a_stop() {
     let site = Site::new("UTC", "DE");
     site.run_to_end();

@@ -7,6 +7,7 @@ use super::PATIENCE;
 use crate::config::Config;
 use crate::daemon::tasks::{Done, Refusal, Task, Told};
 use crate::daemon::works::Storing;
+use crate::record::disk::Trouble;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
@@ -75,6 +76,9 @@ pub struct Here {
     pub version: String,
     /// Hash of the configuration files as it read them.
     pub written: String,
+    /// Why storing stands still, and what waits for a person.
+    #[serde(default)]
+    pub troubles: Vec<Trouble>,
 }
 
 impl Here {
@@ -88,6 +92,7 @@ impl Here {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             written: hex(&storing.config.written),
+            troubles: storing.pipeline.progress().troubles(),
         }
     }
 }

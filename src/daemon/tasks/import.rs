@@ -7,7 +7,9 @@ use crate::pipeline::{Ended, Expected, News, PipelineError, Worked};
 use crate::record::delivery::{Body, Delivery, DeliveryId, shown};
 use crate::record::outcome::Actor;
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 use std::fs::File;
+use std::io::Seek as _;
 use std::time::Duration;
 
 /// Name of the source of imported files.
@@ -16,9 +18,31 @@ const SOURCE: &str = "import";
 const PATIENCE: u32 = 5;
 const ACCEPTED: &str = "the file was accepted: it is safe, and is read by the daemon, or at the next start";
 
+/// Bytes of a name: no path is longer than 4096, and each byte may be shown as four.
+const LONGEST_NAME: usize = 4 * 4096;
+
+fn named(name: &str) -> Result<(), Refusal> {
+    if name.is_empty() || name.len() > LONGEST_NAME {
+        return Err(Refusal::usage(format!("a file needs a name, of {LONGEST_NAME} bytes at most")));
+    }
+    Ok(())
+}
+
+/// The file from its first byte. A descriptor that cannot be read is its sender's fault, not the disk's.
+fn readable(mut file: File) -> Result<File, Refusal> {
+    let flags = rustix::fs::fcntl_getfl(&file).map_err(std::io::Error::from)?;
+    if flags.contains(OFlags::PATH) || flags & OFlags::RWMODE == OFlags::WRONLY {
+        return Err(Refusal::usage("the file that came with the request is not open for reading"));
+    }
+    // Whoever sent it may have read some of it. What cannot be wound back is no file; the door says so.
+    let _ = file.rewind();
+    Ok(file)
+}
+
 impl Bench<'_> {
     pub(super) fn import(&self, wish: &ImportWish, file: File) -> Result<Done, Refusal> {
         let delivery = self.delivery(wish)?;
+        let file = readable(file)?;
         let progress = self.storing.pipeline.progress();
         let mut expected = progress.awaited().expect();
         let receipt = self.storing.intake.accept_open(delivery, file)?;
@@ -34,6 +58,7 @@ impl Bench<'_> {
     }
 
     fn delivery(&self, wish: &ImportWish) -> Result<Delivery, Refusal> {
+        named(&wish.name)?;
         let (config, formats) = (&self.storing.config, &self.storing.formats);
         let origin = config
             .origin(&wish.origin)
@@ -121,5 +146,38 @@ impl Bench<'_> {
             tracing::warn!("{error}");
             std::thread::sleep(Duration::from_millis(500));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST_NAME, named, readable};
+    use rustix::fs::{Mode, OFlags};
+    use std::fs::File;
+    use std::io::Read as _;
+
+    #[test]
+    fn a_name_is_there_and_no_longer_than_a_path() {
+        assert!(named("").is_err_and(|refusal| refusal.usage));
+        assert!(named(&"x".repeat(LONGEST_NAME + 1)).is_err_and(|refusal| refusal.usage));
+        assert!(named(&"x".repeat(LONGEST_NAME)).is_ok());
+    }
+
+    #[test]
+    fn a_file_is_read_from_its_first_byte_and_only_if_it_can_be() -> std::io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("a.csv");
+        std::fs::write(&path, "all of it")?;
+        let mut file = File::open(&path)?;
+        file.read_exact(&mut [0; 4])?;
+        let mut text = String::new();
+        readable(file).map_err(std::io::Error::other)?.read_to_string(&mut text)?;
+        assert_eq!(text, "all of it");
+        for flags in [OFlags::PATH, OFlags::WRONLY] {
+            let file = File::from(rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty())?);
+            let refusal = readable(file).expect_err("it cannot be read");
+            assert!(refusal.usage && refusal.message.contains("not open for reading"), "{refusal}");
+        }
+        Ok(())
     }
 }

@@ -91,10 +91,21 @@ impl Bench<'_> {
             let rows = wish.rows.unwrap_or(0);
             return Ok(Done::Corrected(self.rederive_in_switch(!wish.preview, rows, &origins)?));
         }
-        let mut rows = Vec::new();
+        let mut rows: Vec<(String, String, u64)> = Vec::new();
         for origin in origins {
             let zone = self.zone(origin);
-            let changed = self.storing.store.rederive(&origin.name, &zone)?;
+            let changed = match self.storing.store.rederive(&origin.name, &zone, self.stop) {
+                // Each origin is corrected for itself.
+                Err(StoreError::Stopped) if !rows.is_empty() => {
+                    let done: Vec<&str> = rows.iter().map(|(name, ..)| name.as_str()).collect();
+                    return Err(Refusal::interrupted(&format!(
+                        "corrected before: {}; of the others nothing was changed",
+                        done.join(", ")
+                    )));
+                }
+                Err(StoreError::Stopped) => return Err(Refusal::interrupted(UNCHANGED)),
+                changed => changed?,
+            };
             rows.push((origin.name.clone(), zone, changed));
         }
         Ok(Done::Rederived(rows))
@@ -110,7 +121,7 @@ impl Bench<'_> {
         let store = &self.storing.store;
         store.begin_switch(&[])?;
         for origin in origins {
-            if let Err(error) = store.rederive(&origin.name, &self.zone(origin)) {
+            if let Err(error) = store.rederive(&origin.name, &self.zone(origin), self.stop) {
                 // A daemon goes on after this: the switch must not stay open.
                 if let Err(also) = store.end_switch(false, 0) {
                     tracing::debug!(%also, "taken back already");

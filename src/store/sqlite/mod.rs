@@ -266,9 +266,14 @@ impl Commit for Sqlite {
         self.call(true, move |db| documents::clock_fault(db, &origin, &fault))
     }
 
-    fn rederive(&self, origin: &str, time_zone: &str) -> Result<u64, StoreError> {
+    fn rederive(&self, origin: &str, time_zone: &str, stop: &AtomicBool) -> Result<u64, StoreError> {
         let (origin, time_zone) = (origin.to_owned(), time_zone.to_owned());
-        self.call(true, move |db| rederive::rederive(db, &origin, &time_zone))
+        // The writer is another thread, and outlives whoever asks.
+        let halt = Arc::new(AtomicBool::new(stop.load(Ordering::Relaxed)));
+        let heard = halt.clone();
+        let work = move |db: &mut Database<'_>| rederive::rederive(db, &origin, &time_zone, &heard);
+        self.ask(Turn::Shares, true, work)
+            .wait_while(|| halt.store(stop.load(Ordering::Relaxed), Ordering::Relaxed))
     }
 
     fn begin_switch(&self, withdrawn: &[DeliveryId]) -> Result<(), StoreError> {

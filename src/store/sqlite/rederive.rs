@@ -6,12 +6,22 @@ use super::insert::{Changes, Reading};
 use super::pace::Pace;
 use super::raw::Value;
 use crate::dedup::Key;
+use crate::store::StoreError;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Groups per batch: bounds memory, not the transaction. Readers never see half an origin corrected.
 const BATCH: i64 = 1000;
 
 /// Derives every group of an origin again; gives the number of rows that changed.
-pub fn rederive(db: &mut Database<'_>, origin: &str, time_zone: &str) -> Result<u64, Fault> {
+///
+/// # Errors
+/// When `stop` is set meanwhile: the writer then takes all of it back.
+pub fn rederive(
+    db: &mut Database<'_>,
+    origin: &str,
+    time_zone: &str,
+    stop: &AtomicBool,
+) -> Result<u64, Fault> {
     let record = "UPDATE origin SET time_zone = ?2, clock_fault = NULL WHERE name = ?1";
     db.run(record, &[Value::Text(origin), Value::Text(time_zone)])?;
     let tenant = "SELECT tenant FROM origin WHERE name = ?1";
@@ -25,6 +35,9 @@ pub fn rederive(db: &mut Database<'_>, origin: &str, time_zone: &str) -> Result<
         let Some((last, _)) = batch.last() else { return Ok(changed) };
         after = *last;
         for (key, document) in batch {
+            if stop.load(Ordering::Relaxed) {
+                return Err(StoreError::Stopped.into());
+            }
             let reading = Reading {
                 document,
                 delivery: String::new(),

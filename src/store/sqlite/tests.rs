@@ -25,7 +25,11 @@ use proptest::prelude::*;
 use sqlx::sqlite::SqliteSynchronous;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio::runtime::Runtime;
+
+/// Nobody stops it.
+static GO_ON: AtomicBool = AtomicBool::new(false);
 
 /// A store in a temporary folder.
 struct Bench<D = Toy> {
@@ -199,7 +203,7 @@ impl<D: Derive + 'static> Subject for Bench<D> {
     }
 
     fn rederive(&mut self) -> u64 {
-        self.store.rederive("pbx", "UTC").expect("rederiving works")
+        self.store.rederive("pbx", "UTC", &GO_ON).expect("rederiving works")
     }
 
     fn table(&mut self) -> Vec<ComparableRow> {
@@ -608,10 +612,30 @@ fn an_origin_keeps_its_key_under_a_new_name() -> Result<(), StoreError> {
     }
     assert_eq!(bench.look("SELECT origin, change_seq FROM cdr", 2), [["hq", "2"]]);
     assert_eq!(bench.store.origin(&origin_named("pbx"))?.key, "pbx#2");
-    assert_eq!(bench.store.rederive("hq", "UTC")?, 1, "the tenant is new");
+    assert_eq!(bench.store.rederive("hq", "UTC", &GO_ON)?, 1, "the tenant is new");
     assert_eq!(bench.look("SELECT tenant FROM cdr", 1), [["acme"]]);
     assert!(bench.store.clock_fault("hq", "an hour off")?);
     assert!(!bench.store.clock_fault("hq", "an hour off")?);
+    Ok(())
+}
+
+#[test]
+fn rederiving_that_is_stopped_changes_nothing() -> Result<(), StoreError> {
+    let mut bench = Bench::new();
+    let rows = calls(&bench, 0..3);
+    bench.commit("folder", rows);
+    let acme = OriginStart { tenant: Some("acme".to_owned()), ..origin_named("pbx") };
+    bench.store.origin(&acme)?;
+    let looks = "SELECT o.time_zone, c.tenant, c.change_seq FROM origin o JOIN cdr c ON c.origin = o.name ORDER BY c.id";
+    let before = bench.look(looks, 3);
+    let stop = AtomicBool::new(true);
+    assert_eq!(bench.store.rederive("pbx", "Asia/Tokyo", &stop), Err(StoreError::Stopped));
+    assert_eq!(bench.look(looks, 3), before);
+    bench.store.begin_switch(&[])?;
+    assert_eq!(bench.store.rederive("pbx", "Asia/Tokyo", &stop), Err(StoreError::Stopped));
+    assert_eq!(bench.store.end_switch(false, 0), Err(StoreError::SwitchLost));
+    assert_eq!(bench.look(looks, 3), before);
+    assert_eq!(bench.store.rederive("pbx", "UTC", &GO_ON)?, 3, "and the writer goes on");
     Ok(())
 }
 
@@ -627,7 +651,7 @@ fn the_file_is_laid_out_as_measured_and_closes_whole() {
     assert_eq!(bench.look("PRAGMA journal_mode", 1), [["wal"]]);
     bench.store.close();
     assert!(!bench.folder.path().join("cdr.db-wal").exists(), "the log is gone with the last connection");
-    assert_eq!(bench.store.rederive("pbx", "UTC"), Err(StoreError::WriterGone));
+    assert_eq!(bench.store.rederive("pbx", "UTC", &GO_ON), Err(StoreError::WriterGone));
     bench.reopen();
     assert_eq!(bench.look("PRAGMA integrity_check", 1), [["ok"]]);
 }
