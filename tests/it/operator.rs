@@ -284,7 +284,7 @@ fn systemd_is_told_of_readiness_of_a_red_source_and_of_the_stop() {
     let site = Site::new("UTC", "DE");
     let socket = site.path("notify");
     let listener = std::os::unix::net::UnixDatagram::bind(&socket).expect("our folder");
-    listener.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
+    listener.set_read_timeout(Some(Duration::from_secs(90))).expect("a timeout can be set");
     let hear = |wanted: &str| loop {
         let mut buffer = [0; 4096];
         let length = listener.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}"));
