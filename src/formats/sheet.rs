@@ -243,7 +243,13 @@ impl Sheet {
 
     fn recognise(&'static self, head: &Head<'_>) -> Verdict {
         let mut best: Option<Seen> = None;
+        let needed = self.fewest_separators();
         for separator in self.separators {
+            // Most documents are another format's: what has too few separators for one row needs no look.
+            let mark = u8::try_from(*separator).unwrap_or_default();
+            if memchr::memchr_iter(mark, head.bytes).count() < needed {
+                continue;
+            }
             // The first of those that read as much; none reads more than all.
             let seen = self.look(head, *separator);
             let all = seen.calls > 0 && seen.calls == seen.rows;
@@ -282,6 +288,13 @@ impl Sheet {
             }
         };
         Verdict::Claimed(Claim { certainty, why, dialect: seen.dialect })
+    }
+
+    /// How many separators a header or a row of any order has at least.
+    fn fewest_separators(&self) -> usize {
+        let header = Some(self.header.len()).filter(|names| *names > 0);
+        let orders = self.orders.iter().map(|order| order.columns.len());
+        orders.chain(header).min().unwrap_or(0).saturating_sub(1)
     }
 
     fn refusal(&self) -> String {
