@@ -8,7 +8,7 @@ use super::dates::Survey;
 use super::syntax::delimited::{Delimited, Piece};
 use super::syntax::{Fields, encoding};
 use super::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
-use crate::record::card::{Card, normal_header};
+use crate::record::card::{Card, is_named, normal_header};
 use crate::record::document::{Dialect, Layout, LayoutUnusable, LengthUnit, RowKind, ZoneRule};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip};
@@ -170,7 +170,7 @@ impl Columns {
 
     fn repeated(&self, fields: &Fields<'_>) -> bool {
         fields.len() == self.names.len()
-            && self.names.iter().zip(fields.iter()).all(|(name, field)| *name == normal_header(&field))
+            && self.names.iter().zip(fields.iter()).all(|(name, field)| is_named(&field, name))
     }
 }
 
@@ -216,8 +216,7 @@ impl Sheet {
         if self.header.is_empty() || fields.len() < self.header.len() || counts {
             return false;
         }
-        let names: Vec<String> = fields.iter().map(|name| normal_header(&name)).collect();
-        self.header.iter().all(|needed| names.iter().any(|name| name == needed))
+        self.header.iter().all(|needed| fields.iter().any(|name| is_named(&name, needed)))
     }
 
     fn dialect(&self, encoding: crate::record::document::Encoding, separator: char) -> Dialect {
@@ -441,12 +440,18 @@ impl<'a> Reader<'a> {
         if let Some(why) = (self.sheet.skip)(&cells) {
             return Row::Skipped { position, why };
         }
-        let layout = match shape.layout(self.sheet, &self.dialect) {
-            Ok(layout) => Arc::clone(layout),
+        let layout = || match shape.layout(self.sheet, &self.dialect) {
+            Ok(layout) => Ok(Arc::clone(layout)),
             Err(unusable) => {
-                return fault(Reason::ColumnsUnusable, format!("{unusable}; {}", self.sheet.advice));
+                Err(fault(Reason::ColumnsUnusable, format!("{unusable}; {}", self.sheet.advice)))
             }
         };
+        // A header without what identity needs is the fault, not what stands below it.
+        if self.header.is_some()
+            && let Err(fault) = layout()
+        {
+            return fault;
+        }
         let count = shape.columns.names.len();
         if fields.len() != count {
             let message = format!(
@@ -456,7 +461,7 @@ impl<'a> Reader<'a> {
             return fault(Reason::ColumnsMismatch, message);
         }
         if let Some(place) = shape.columns.misplaced(self.sheet, &fields) {
-            let header = layout.columns.get(place).map(|column| column.header.as_str());
+            let header = shape.columns.headers.get(place).map(String::as_str);
             let message = format!(
                 "what stands in column {} is no {}, as if columns were shifted by a separator or quote too many or too few; \
                  correct the row and send it again",
@@ -465,6 +470,10 @@ impl<'a> Reader<'a> {
             );
             return fault(Reason::ColumnsMismatch, message).in_field(header);
         }
+        let layout = match layout() {
+            Ok(layout) => layout,
+            Err(fault) => return fault,
+        };
         if may_be_cut(&self.rows, &layout, count) {
             return fault(Reason::ColumnsMismatch, MAY_BE_CUT.to_owned());
         }
