@@ -83,6 +83,8 @@ impl SqliteQuery {
         params: &[Value],
         see: &mut See<'_>,
     ) -> Result<Vec<String>, QueryError> {
+        // Another thread reads the disk.
+        let _waiting = crate::pulse::waiting();
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let read = async {
             let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await?;
