@@ -156,6 +156,20 @@ impl Sqlite {
         self.hand_over(Work { step: Box::new(step), refuse, turn, durable, rows: 1, document: 0 }, answer)
     }
 
+    /// The same for work that looks whether to stop; waits for its end.
+    fn ask_stoppable<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        stop: &AtomicBool,
+        work: impl FnOnce(&mut Database<'_>, &AtomicBool) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // The writer is another thread, and outlives whoever asks.
+        let halt = Arc::new(AtomicBool::new(stop.load(Ordering::Relaxed)));
+        let heard = halt.clone();
+        self.ask(turn, true, move |db| work(db, &heard))
+            .wait_while(|| halt.store(stop.load(Ordering::Relaxed), Ordering::Relaxed))
+    }
+
     fn hand_over<T>(&self, work: Work, answer: Receiver<Result<T, StoreError>>) -> Pending<T> {
         let durable = work.durable;
         let lane = if lane::gives_way() { Lane::Bulk } else { Lane::Small };
@@ -266,17 +280,14 @@ impl Commit for Sqlite {
 
     fn rederive(&self, origin: &str, time_zone: &str, stop: &AtomicBool) -> Result<u64, StoreError> {
         let (origin, time_zone) = (origin.to_owned(), time_zone.to_owned());
-        // The writer is another thread, and outlives whoever asks.
-        let halt = Arc::new(AtomicBool::new(stop.load(Ordering::Relaxed)));
-        let heard = halt.clone();
-        let work = move |db: &mut Database<'_>| rederive::rederive(db, &origin, &time_zone, &heard);
-        self.ask(Turn::Shares, true, work)
-            .wait_while(|| halt.store(stop.load(Ordering::Relaxed), Ordering::Relaxed))
+        self.ask_stoppable(Turn::Shares, stop, move |db, stop| {
+            rederive::rederive(db, &origin, &time_zone, stop)
+        })
     }
 
-    fn begin_switch(&self, withdrawn: &[DeliveryId]) -> Result<(), StoreError> {
+    fn begin_switch(&self, withdrawn: &[DeliveryId], stop: &AtomicBool) -> Result<(), StoreError> {
         let withdrawn = withdrawn.to_vec();
-        self.ask(Turn::Opens, true, move |db| switch::begin(db, &withdrawn)).wait()
+        self.ask_stoppable(Turn::Opens, stop, move |db, stop| switch::begin(db, &withdrawn, stop))
     }
 
     fn end_switch(&self, keep: bool, rows: u32) -> Result<Switched, StoreError> {
