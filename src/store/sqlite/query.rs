@@ -303,6 +303,13 @@ impl SqliteQuery {
             .unwrap_or_default()
     }
 
+    /// When the original of a delivery was dropped, in UTC; nothing where nobody noted it.
+    pub fn dropped_at(&self, delivery: &str) -> Option<String> {
+        let sql = "SELECT dropped_at FROM spool.dropped_original WHERE id = ?1";
+        let table = self.table(sql, &[Value::Text(delivery.to_owned())]).ok()?;
+        Some(table.rows.first()?[0].text().to_owned())
+    }
+
     /// For each source that has some, how many deliveries wait for a person, and why the oldest does; nothing where nobody
     /// noted it.
     pub fn stuck(&self) -> Vec<Trouble> {
