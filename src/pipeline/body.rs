@@ -5,7 +5,7 @@
 //! before its receipt goes: until then the spool has the body. Once the store says "done", nothing may need the body but
 //! retiring.
 
-use super::document::{self, Context, Step};
+use super::document::{self, Context, Foreseen, Step};
 use super::{Pipeline, PipelineError, Progress, repeats};
 use crate::intake::{Claimed, Intake, Look, Original, OriginalWriter, SMALL};
 use crate::record::delivery::{DeliveryId, SpooledBody, printable};
@@ -13,7 +13,7 @@ use crate::record::disk;
 use crate::record::port::{Scratch, ScratchFile};
 use crate::store::Pending;
 use crate::unpack::{self, Found, ReadSeek, UnpackError};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt as _;
@@ -37,6 +37,7 @@ pub(super) fn read(
     pipeline: &Pipeline,
     claimed: &Claimed,
     began: Look,
+    foreseen: Option<Foreseen>,
     stop: &AtomicBool,
 ) -> Result<Option<BodyRead>, PipelineError> {
     let spooled = &claimed.spooled;
@@ -54,6 +55,7 @@ pub(super) fn read(
         plain: !archive,
         chunks: RefCell::default(),
         before: Vec::new(),
+        foreseen: Cell::new(foreseen),
         stop,
     };
     let copy = Copy::new(&context)?;

@@ -3,8 +3,10 @@
 //! The whole document is read from its start, because copies are counted over all its rows and archives cannot be entered
 //! in the middle; rows below the store's `next_row` are read and dropped. Only one that grows is read on: `generation`.
 
+mod foreseen;
 mod generation;
 
+pub(super) use foreseen::{Foreseen, foresee};
 pub(super) use generation::{Kept, read as read_generation};
 
 use super::body::{Filled, ScratchFolder, read_up_to};
@@ -14,12 +16,12 @@ use crate::formats::{Head, Row, RowReader};
 use crate::intake::{Intake, Look};
 use crate::normalise::{ClockWatch, Derivation};
 use crate::record::delivery::Spooled;
-use crate::record::document::ZoneRule;
 use crate::record::outcome::{Rejection, VERBATIM_CAP};
 use crate::record::raw::Position;
 use crate::store::{Chunk, ChunkRow, DocumentEnd, DocumentStart, Grown, Opened, Pending, Repeat, StoreError};
 use crate::unpack;
-use std::cell::RefCell;
+use foreseen::Recognised;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{Cursor, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +53,8 @@ pub(super) struct Context<'p> {
     pub chunks: RefCell<Vec<Pending>>,
     /// Counts of equal rows at the beginning of a stream that is read again.
     pub before: Vec<([u8; 16], u32)>,
+    /// What was found out about the one document before its turn.
+    pub foreseen: Cell<Option<Foreseen>>,
     pub stop: &'p AtomicBool,
 }
 
@@ -61,15 +65,19 @@ impl Context<'_> {
     }
 
     fn start(&self, number: u32, path: &str) -> DocumentStart {
-        DocumentStart {
-            delivery: self.spooled.id,
-            number,
-            path: path.to_owned(),
-            format: None,
-            dialect: None,
-            claim: self.pipeline.parts.claim.clone(),
-            repeat: None,
-        }
+        start_of(self.pipeline, self.spooled, number, path)
+    }
+}
+
+fn start_of(pipeline: &Pipeline, spooled: &Spooled, number: u32, path: &str) -> DocumentStart {
+    DocumentStart {
+        delivery: spooled.id,
+        number,
+        path: path.to_owned(),
+        format: None,
+        dialect: None,
+        claim: pipeline.parts.claim.clone(),
+        repeat: None,
     }
 }
 
@@ -99,7 +107,7 @@ pub(super) fn read(
 ) -> Result<Step, PipelineError> {
     if repeat.is_some() {
         let start = DocumentStart { repeat, ..context.start(number, path) };
-        if context.pipeline.parts.store.open_document(&start)?.done {
+        if context.pipeline.parts.store.open_document(&start).wait()?.done {
             return without_rows(before_last);
         }
     }
@@ -122,24 +130,20 @@ pub(super) fn read(
     head.truncate(length);
     let name = if path.is_empty() { context.spooled.name.as_str() } else { path };
     let seen = Head { bytes: &head, complete: whole, name };
-    let recognition =
-        context.pipeline.parts.formats.recognise(&seen, context.spooled.pinned_format.as_deref());
-    let (format, mut claim) = match recognition.chosen {
-        Ok(chosen) => chosen,
-        Err(rejection) => {
-            let rejection = broken_behind(&mut reader, length, whole).unwrap_or(*rejection);
-            return reject_after(context, number, path, rejection, before_last);
-        }
+    let (recognised, opened) = match context.foreseen() {
+        Some(Foreseen { recognised, start, opened }) => (recognised, begun_anew(context, &start, opened)?),
+        None => match Recognised::of(context.pipeline, context.spooled, &seen) {
+            Ok(recognised) => {
+                let opened = open(context, &recognised.start(context.start(number, path)))?;
+                (recognised, opened)
+            }
+            Err(rejection) => {
+                let rejection = broken_behind(&mut reader, length, whole).unwrap_or(*rejection);
+                return reject_after(context, number, path, rejection, before_last);
+            }
+        },
     };
-    if let Some(zone) = &context.spooled.time_zone {
-        claim.dialect.zone = ZoneRule::Named(zone.clone());
-    }
-    let start = DocumentStart {
-        format: Some(format.card().id.to_owned()),
-        dialect: Some(claim.dialect.clone()),
-        ..context.start(number, path)
-    };
-    let opened = open(context, &start)?;
+    let Recognised { format, claim } = recognised;
     if opened.done {
         return without_rows(before_last);
     }
@@ -208,14 +212,23 @@ fn reject_after(
 }
 
 fn open(context: &Context<'_>, start: &DocumentStart) -> Result<Opened, StoreError> {
+    begun_anew(context, start, context.pipeline.parts.store.open_document(start))
+}
+
+/// A document's place in the store; that of a new run where its bytes are not those of the last.
+fn begun_anew(
+    context: &Context<'_>,
+    start: &DocumentStart,
+    opened: Pending<Opened>,
+) -> Result<Opened, StoreError> {
     let store = &context.pipeline.parts.store;
-    let opened = store.open_document(start)?;
+    let opened = opened.wait()?;
     if !context.restart || (opened.next_row == 1 && !opened.done) {
         return Ok(opened);
     }
     store.restart_document(opened.document, &start.claim)?;
     // Once more, because other bytes may be of another format or dialect.
-    store.open_document(start)
+    store.open_document(start).wait()
 }
 
 /// The origin's part of the identity.

@@ -4,13 +4,13 @@
 //! Must never retire what the store has not said to be committed.
 
 use super::body::{self, BodyRead};
-use super::document;
+use super::document::{self, Foreseen};
 use super::{
     Ended, LONGEST_PAUSE, LONGEST_REST, Pipeline, PipelineError, RUNS_WHILE_CHANGING, Worked, ended, journal,
     progress, start_of,
 };
 use crate::intake::{Claimed, Retirement};
-use crate::record::delivery::Spooled;
+use crate::record::delivery::{DeliveryId, Spooled};
 use crate::record::outcome::{Actor, Verdict};
 use crate::store::{DeliveryEnd, DeliveryState, DeliverySummary, Pending};
 use jiff::Timestamp;
@@ -33,12 +33,13 @@ pub(super) fn bring_to_end(
 ) -> Result<Vec<Worked>, PipelineError> {
     let mut group = Group { pipeline, worked: Vec::new(), broken: None };
     let mut handed = Vec::new();
-    for one in claimed {
+    let begun: Vec<Begun> = claimed.iter().map(|one| begin(pipeline, one)).collect();
+    for (one, begun) in claimed.iter().zip(begun) {
         if group.broken.is_some() {
             pipeline.parts.intake.release(one.spooled.id)?;
             continue;
         }
-        match hand_over(pipeline, one, stop) {
+        match hand_over(pipeline, one, begun, stop) {
             Ok(over) => handed.push((one, over)),
             Err(error) => group.failed(&one.spooled, error)?,
         }
@@ -122,12 +123,33 @@ impl Group<'_> {
     }
 }
 
-/// Reads a delivery; its rows and its end are handed over.
-fn hand_over(pipeline: &Pipeline, claimed: &Claimed, stop: &AtomicBool) -> Result<HandedOver, PipelineError> {
-    let (spooled, store) = (&claimed.spooled, &pipeline.parts.store);
+/// A delivery that the store was told of.
+struct Begun {
+    repeat_of: Option<DeliveryId>,
+    started: Pending<bool>,
+    foreseen: Option<Foreseen>,
+}
+
+/// Tells the store of a delivery. What can be asked at once is asked for all of a group: waiting for each answer alone
+/// would have reader and writer take turns.
+fn begin(pipeline: &Pipeline, claimed: &Claimed) -> Begun {
+    let spooled = &claimed.spooled;
     // The configuration may have changed since the door compared the bytes.
     let repeat_of = claimed.repeat_of.filter(|_| pipeline.reads_as_accepted(spooled));
-    let started = store.start_delivery(&start_of(spooled), repeat_of);
+    let started = pipeline.parts.store.start_delivery(&start_of(spooled), repeat_of);
+    let foreseen = if repeat_of.is_none() { document::foresee(pipeline, claimed) } else { None };
+    Begun { repeat_of, started, foreseen }
+}
+
+/// Reads a delivery; its rows and its end are handed over.
+fn hand_over(
+    pipeline: &Pipeline,
+    claimed: &Claimed,
+    told: Begun,
+    stop: &AtomicBool,
+) -> Result<HandedOver, PipelineError> {
+    let (spooled, store) = (&claimed.spooled, &pipeline.parts.store);
+    let Begun { repeat_of, started, mut foreseen } = told;
     // The door's memory may be older or newer than the database: somebody restored one of them from a backup.
     if repeat_of.is_some() && started.wait()? {
         let end = DeliveryEnd {
@@ -157,7 +179,7 @@ fn hand_over(pipeline: &Pipeline, claimed: &Claimed, stop: &AtomicBool) -> Resul
     }
     let mut began = pipeline.parts.intake.first_look(claimed)?;
     for _ in 0..RUNS_WHILE_CHANGING {
-        if let Some(mut read) = body::read(pipeline, claimed, began, stop)? {
+        if let Some(mut read) = body::read(pipeline, claimed, began, foreseen.take(), stop)? {
             let end = DeliveryEnd { state: None, content_hash: Some(read.content_hash), bytes: read.bytes };
             let chunks = std::mem::take(&mut read.chunks);
             let end = store.finish_delivery(spooled.id, &end);

@@ -9,7 +9,7 @@ use crate::intake::{IntakeError, Look, OriginalRead};
 use crate::record::delivery::{DeliveryId, Spooled};
 use crate::store::{DeliveryEnd, DeliverySummary, StoreError, Switched};
 use crate::unpack::{self, Found, UnpackError};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -127,6 +127,7 @@ impl Pipeline {
             plain: false,
             chunks: RefCell::default(),
             before: self.parts.store.copies_before(spooled.id)?,
+            foreseen: Cell::default(),
             stop,
         };
         self.each_document(spooled, only, &mut |number, found| {

@@ -33,7 +33,7 @@ pub trait Commit: Send + Sync {
     /// that was not noted after all is refused.
     fn start_delivery(&self, delivery: &DeliveryStart, repeat_of: Option<DeliveryId>) -> Pending<bool>;
     /// Upserts a document with this process's claim and tells where its last run stands.
-    fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError>;
+    fn open_document(&self, document: &DocumentStart) -> Pending<Opened>;
     /// Takes up the document of a delivery that grows, if it was opened before. Rows that no id tells apart are counted
     /// on from the delivery that it continues.
     fn open_growing(

@@ -42,6 +42,7 @@ pub(in crate::pipeline) fn read(
         plain: true,
         chunks: RefCell::default(),
         before: Vec::new(),
+        foreseen: Cell::default(),
         stop,
     };
     let failed = |cause| body_failed(&context, cause);
@@ -199,7 +200,7 @@ impl Generation<'_, '_> {
             dialect: Some(dialect),
             ..self.context.start(1, "")
         };
-        self.context.pipeline.parts.store.open_document(&start)?;
+        self.context.pipeline.parts.store.open_document(&start).wait()?;
         self.opened()?.map_or(Ok(None), |opened| self.known(opened))
     }
 

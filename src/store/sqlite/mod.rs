@@ -212,9 +212,9 @@ impl Commit for Sqlite {
         self.ask(Turn::Shares, false, move |db| documents::start_delivery(db, &delivery, repeat_of))
     }
 
-    fn open_document(&self, document: &DocumentStart) -> Result<Opened, StoreError> {
+    fn open_document(&self, document: &DocumentStart) -> Pending<Opened> {
         let document = document.clone();
-        self.call(false, move |db| documents::open(db, &document))
+        self.ask(Turn::Shares, false, move |db| documents::open(db, &document))
     }
 
     fn open_growing(

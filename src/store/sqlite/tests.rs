@@ -115,7 +115,7 @@ impl<D: Derive + 'static> Bench<D> {
         format: Option<&str>,
         repeat: Option<Repeat>,
     ) -> Result<Opened, StoreError> {
-        self.store.open_document(&DocumentStart {
+        let start = DocumentStart {
             delivery,
             number: 1,
             path: String::new(),
@@ -123,7 +123,8 @@ impl<D: Derive + 'static> Bench<D> {
             dialect: None,
             claim: claim.to_owned(),
             repeat,
-        })
+        };
+        self.store.open_document(&start).wait()
     }
 
     /// Reads a document of a delivery, one chunk a row; gives each row's outcome.
