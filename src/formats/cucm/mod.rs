@@ -53,8 +53,8 @@ static CDR_CARD: Card = Card {
         (
             Topic::Legs,
             "one record for each segment; transfers, conferences and forwards give several with the same call id, which are \
-             one call. A call id wraps, so that the day of origination is a part of it: a call whose later legs begin after \
-             midnight UTC is two",
+             one call. A call id wraps after 16 million, so that the week of origination (from Sunday, UTC) is a part of it: a call \
+             whose later legs begin after that midnight is two",
         ),
         (
             Topic::Legs,
@@ -239,15 +239,18 @@ fn is_type_row(cells: &Cells<'_>) -> bool {
     cells.len() > 1 && cells.texts().all(|text| is_type(text.trim()))
 }
 
-/// Cluster, node, call and day of origination: what the legs of a call share, unique although call ids wrap.
+/// Cluster, node, call and week of origination: what the legs of a call share, unique although call ids wrap. A day would
+/// part every call that goes on over a midnight; no node makes 16 million calls in a week.
 fn session(cells: &Cells<'_>) -> String {
-    let day = cells.get("datetimeorigination").parse::<i64>().map_or(0, |epoch| epoch.div_euclid(86_400));
+    // 1970 began on a Thursday, three days before a Sunday.
+    let week_of = |epoch: i64| (epoch.div_euclid(86_400) + 4).div_euclid(7);
+    let week = cells.get("datetimeorigination").parse::<i64>().map_or(0, week_of);
     let (node, call) = (cells.get("globalcallidcallmanagerid"), cells.get("globalcallidcallid"));
     // Every node counts its own calls.
     if node.is_empty() || call == "0" {
         return String::new();
     }
-    format!("{}/{node}/{call}/{day}", cells.get("globalcallidclusterid"))
+    format!("{}/{node}/{call}/{week}", cells.get("globalcallidclusterid"))
 }
 
 fn redirected_by(cells: &Cells<'_>) -> String {
