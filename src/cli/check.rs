@@ -61,7 +61,10 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let here = running(config, &mut findings)?;
     listening(config, here, &mut findings)?;
     let runtime = super::runtime()?;
-    let stored = loaded.query(&runtime).and_then(|query| query.origins());
+    let (stored, stuck) = match loaded.query(&runtime) {
+        Ok(query) => (query.origins(), query.stuck()),
+        Err(error) => (Err(error), Vec::new()),
+    };
     zones(config, stored.as_deref().unwrap_or_default(), &mut findings)?;
     for source in &config.sources {
         match &source.kind {
@@ -85,6 +88,9 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         if let Err(error) = daemon::formats_kept(config, &loaded.formats, &layouts) {
             findings.wrong(&error.to_string())?;
         }
+    }
+    for trouble in stuck {
+        findings.warning(&format!("{} (so it was when they were last tried)", trouble.message))?;
     }
     for format in &config.formats {
         let mapping = &format.mapping;
