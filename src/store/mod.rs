@@ -5,6 +5,7 @@
 
 mod again;
 pub mod digits;
+pub mod lane;
 pub mod query;
 pub mod sqlite;
 

@@ -18,6 +18,7 @@ mod lineage;
 mod pace;
 mod place;
 pub mod query;
+mod queue;
 mod ready;
 mod rederive;
 mod rejections;
@@ -31,7 +32,7 @@ mod writer;
 
 use super::{
     Chunk, Commit, Committed, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened,
-    OpenedGrowing, OriginRow, OriginStart, Pending, Retry, StoreError, Switched,
+    OpenedGrowing, OriginRow, OriginStart, Pending, Retry, StoreError, Switched, lane,
 };
 use crate::pulse;
 use crate::record::delivery::{DeliveryId, printable};
@@ -40,20 +41,18 @@ use crate::sqlite::raw;
 use checkpoint::Checkpointer;
 use database::{Database, Fault};
 use place::Place;
+use queue::{Lane, Queue};
 use ready::Ready;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use writer::{Answer, Command, Done, Turn, Work, Writer};
-
-/// Chunks on their way to the writer: enough to keep it busy, few enough to bound memory.
-const QUEUE: usize = 8;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -63,7 +62,7 @@ pub struct Sqlite(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    queue: SyncSender<Command>,
+    queue: Arc<Queue>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// The last chunk held nothing new: a file that comes again is known row after row, and none needs to be made
     /// ready.
@@ -91,7 +90,8 @@ impl Sqlite {
     ) -> Result<Self, StoreError> {
         let options = options(path, synchronous);
         let name = printable(path.as_os_str().as_bytes());
-        let (queue, commands) = sync_channel(QUEUE);
+        let queue = Arc::<Queue>::default();
+        let commands = queue.clone();
         let (ready, opened) = channel();
         let writer = std::thread::Builder::new().name("cdrd-writer".to_owned()).spawn(move || {
             let _enrolled = pulse::enrol("the store's writer");
@@ -172,14 +172,13 @@ impl Sqlite {
 
     fn hand_over<T>(&self, work: Work, answer: Receiver<Result<T, StoreError>>) -> Pending<T> {
         let durable = work.durable;
+        let lane = if lane::gives_way() { Lane::Bulk } else { Lane::Small };
         // When the writer has ended the answer's other end is dropped with the work, which says so.
-        let waiting = pulse::waiting();
-        let _ = self.0.queue.send(Command::Work(work));
-        drop(waiting);
+        self.0.queue.push(lane, Command::Work(work));
         let queue = self.0.queue.clone();
         Pending::new(answer, move || {
             if durable {
-                let _ = queue.send(Command::Hurry);
+                queue.push(lane, Command::Hurry);
             }
         })
     }
@@ -189,8 +188,7 @@ impl Inner {
     fn close(&self) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(writer) = writer else { return };
-        // Fails only if the writer has ended already.
-        let _ = self.queue.send(Command::Close);
+        self.queue.close();
         if writer.join().is_err() {
             tracing::error!("the store's writer panicked; what it had not answered is not stored");
         }
@@ -326,9 +324,10 @@ fn serve(
     path: &str,
     derive: Arc<dyn Derive>,
     handle: &Handle,
-    commands: &Receiver<Command>,
+    commands: &Queue,
     ready: &std::sync::mpsc::Sender<Result<(), StoreError>>,
 ) {
+    let commands = commands.taker();
     let mut connection = match handle.block_on(connect(options)) {
         Ok(connection) => connection,
         Err(error) => {
@@ -339,7 +338,7 @@ fn serve(
     let checkpointer = match work(&mut connection, options, path, derive, handle) {
         Ok(writer) => {
             let _ = ready.send(Ok(()));
-            Some(writer.run(commands))
+            Some(writer.run(&commands))
         }
         Err(error) => {
             let _ = ready.send(Err(error));
