@@ -2,8 +2,9 @@
 
 use super::screen::{Screen, Tone};
 use super::{Exit, Loaded, owner};
-use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, ZoneWish};
+use crate::config::{Config, FolderConfig, PasswordConfig, SftpConfig, SourceConfig, SourceKind, ZoneWish};
 use crate::daemon;
+use crate::sources::sftp;
 use crate::store::query::{Query as _, QueryError, StoredOrigin};
 use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
@@ -66,8 +67,10 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     };
     zones(config, stored.as_deref().unwrap_or_default(), &mut findings)?;
     for source in &config.sources {
-        let SourceKind::Folder(folder) = &source.kind;
-        inbox(source, folder, &mut findings)?;
+        match &source.kind {
+            SourceKind::Folder(folder) => inbox(source, folder, &mut findings)?,
+            SourceKind::Sftp(server) => sftp_server(config, source, server, here, &mut findings)?,
+        }
     }
     if config.sources.is_empty() {
         findings.warning(&format!(
@@ -217,6 +220,72 @@ fn inbox(source: &SourceConfig, folder: &FolderConfig, findings: &mut Findings<'
              source is stopped"
         )),
     }
+}
+
+/// Whether the server can listen, and who could log in.
+fn sftp_server(
+    config: &Config,
+    source: &SourceConfig,
+    server: &SftpConfig,
+    here: bool,
+    findings: &mut Findings<'_>,
+) -> std::io::Result<()> {
+    let name = &source.name;
+    for address in &server.listen {
+        match std::net::TcpListener::bind(address) {
+            Ok(_) => findings.good(&format!("source {name}: SFTP on {address}, which is free"))?,
+            Err(cause) if here && cause.kind() == std::io::ErrorKind::AddrInUse => findings.good(&format!(
+                "source {name}: SFTP on {address}, which is in use, as it should be while the daemon runs"
+            ))?,
+            Err(cause) => findings.away(&format!(
+                "{}: source.listen: cannot listen on {address}: {cause}; free the port, or name another; as a service a port \
+                 below 1024 needs AmbientCapabilities=CAP_NET_BIND_SERVICE",
+                source.place
+            ))?,
+        }
+    }
+    match sftp::fingerprints(&config.state_dir) {
+        Ok(keys) if keys.is_empty() => {
+            findings.good(&format!("source {name}: `cdrd run` makes the host keys"))?;
+        }
+        Ok(keys) => {
+            for key in keys {
+                findings.good(&format!("source {name}: host key {key}"))?;
+            }
+        }
+        Err(error) => findings.wrong(&error.to_string())?,
+    }
+    for account in &server.accounts {
+        let mut trouble = Vec::new();
+        let (password, keys) = daemon::credentials(account, &mut trouble);
+        for words in &trouble {
+            findings.wrong(words)?;
+        }
+        if let Some(PasswordConfig::Kept(secret)) = &account.password
+            && let Some(words) = secret.warning()
+        {
+            findings.warning(&words)?;
+        }
+        if trouble.is_empty() {
+            let how = match (password.is_some(), keys.len()) {
+                (true, 0) => "password".to_owned(),
+                (true, keys) => format!("password or one of {keys} keys"),
+                (false, 1) => "1 key".to_owned(),
+                (false, keys) => format!("one of {keys} keys"),
+            };
+            findings.good(&format!(
+                "source {name}: account {} for origin {} logs in by {how}",
+                account.user, account.origin
+            ))?;
+        }
+    }
+    if server.legacy_algorithms {
+        findings.warning(&format!(
+            "{}: source.legacy_algorithms: others can break what is offered; only for PBXes that know nothing newer",
+            source.place
+        ))?;
+    }
+    Ok(())
 }
 
 /// Files that are followed are only read.

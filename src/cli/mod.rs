@@ -29,6 +29,7 @@ mod reread;
 mod retry;
 mod run;
 pub mod screen;
+mod sftp;
 mod sql;
 mod status;
 mod times;
@@ -94,6 +95,9 @@ enum Command {
     /// Read deliveries again, or correct stored rows, as the configuration and the formats are now
     #[command(after_help = "Example: cdrd replay --source inbox --since 3d --preview")]
     Replay(replay::Args),
+    /// Accounts of the SFTP server
+    #[command(after_help = "Example: cdrd sftp add-account pbx-hq")]
+    Sftp(sftp::Args),
     /// Ask the database in SQL; reads only
     #[command(after_help = "Example: cdrd sql 'SELECT direction, count(*) FROM cdr GROUP BY 1'")]
     Sql(sql::Args),
@@ -215,6 +219,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Completions(args) => return completions::run(args, Cli::command(), screen),
         Command::Man(args) => return man::run(args, Cli::command(), screen),
+        // A hash can be made before there is a configuration.
+        Command::Sftp(args) if args.needs_no_configuration() => return sftp::hash_password(screen),
         Command::Formats(args) => {
             // What the program reads by itself can be asked without a configuration.
             let formats = match Loaded::new(cli.config.as_deref()) {
@@ -239,6 +245,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
         Command::Original(args) => original::run(args, &loaded, screen),
         Command::Rejected(args) => rejected::run(args, &loaded, screen),
         Command::Replay(args) => replay::run(args, &loaded, screen),
+        Command::Sftp(args) => sftp::run(args, &loaded, screen),
         Command::Sql(args) => sql::run(args, &loaded, screen),
     }
 }

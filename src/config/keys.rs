@@ -16,8 +16,12 @@ pub enum Table {
     Keep,
     /// `[[origin]]`.
     Origin,
-    /// `[[source]]`.
+    /// `[[source]]`: the keys of all kinds, and of a folder.
     Source,
+    /// `[[source]]` of kind "sftp", without the keys of all kinds.
+    Sftp,
+    /// `[[source.account]]`.
+    Account,
     /// `[[format]]`.
     Format,
     /// `[format.columns]`: fields and where their text is.
@@ -45,7 +49,8 @@ impl Table {
             Self::Http => "http.",
             Self::Keep => "keep.",
             Self::Origin => "origin.",
-            Self::Source => "source.",
+            Self::Source | Self::Sftp => "source.",
+            Self::Account => "source.account.",
             Self::Format => "format.",
             Self::Columns | Self::Join => "format.columns.",
             Self::Constants => "format.constants.",
@@ -100,6 +105,21 @@ pub(super) const MARKER: &str = "marker";
 pub(super) const SETTLE: &str = "settle";
 pub(super) const RESCAN: &str = "rescan";
 pub(super) const EXPECT_EVERY: &str = "expect_every";
+pub(super) const ACCOUNT: &str = "account";
+pub(super) const PARTIAL_DAYS: &str = "partial_days";
+pub(super) const SHOW_DAYS: &str = "show_days";
+pub(super) const IDLE: &str = "idle";
+pub(super) const CONNECTIONS: &str = "connections";
+pub(super) const CONNECTIONS_PER_ADDRESS: &str = "connections_per_address";
+pub(super) const FEEDBACK: &str = "feedback";
+pub(super) const LEGACY_ALGORITHMS: &str = "legacy_algorithms";
+pub(super) const USER: &str = "user";
+pub(super) const PASSWORD_HASH: &str = "password_hash";
+pub(super) const AUTHORIZED_KEYS: &str = "authorized_keys";
+pub(super) const NETWORKS: &str = "networks";
+pub(super) const QUOTA: &str = "quota";
+pub(super) const MAX_FILE: &str = "max_file";
+pub(super) const SHA1_SIGNATURES: &str = "sha1_signatures";
 pub(super) const LISTEN: &str = "listen";
 pub(super) const RESERVE: &str = "reserve";
 pub(super) const REJECTED_MAX: &str = "rejected_max";
@@ -168,6 +188,23 @@ pub const KEYS: &[Key] = &[
     key(Table::Source, TIME_ZONE, None),
     key(Table::Source, FORMAT, None),
     key(Table::Source, EXPECT_EVERY, None),
+    key(Table::Sftp, LISTEN, None),
+    key(Table::Sftp, FEEDBACK, Some("false")),
+    key(Table::Sftp, MARKER, None),
+    key(Table::Sftp, SHOW_DAYS, Some("1")),
+    key(Table::Sftp, PARTIAL_DAYS, Some("7")),
+    key(Table::Sftp, IDLE, Some("\"10m\"")),
+    key(Table::Sftp, CONNECTIONS, Some("500")),
+    key(Table::Sftp, CONNECTIONS_PER_ADDRESS, Some("64")),
+    key(Table::Sftp, LEGACY_ALGORITHMS, Some("false")),
+    key(Table::Account, USER, None),
+    key(Table::Account, ORIGIN, None),
+    key(Table::Account, PASSWORD_HASH, None),
+    key(Table::Account, AUTHORIZED_KEYS, None),
+    key(Table::Account, NETWORKS, None),
+    key(Table::Account, QUOTA, Some("\"10GiB\"")),
+    key(Table::Account, MAX_FILE, Some("\"4GiB\"")),
+    key(Table::Account, SHA1_SIGNATURES, Some("false")),
     key(Table::Format, ID, None),
     key(Table::Format, TITLE, None),
     key(Table::Format, SYSTEM, None),
@@ -201,7 +238,10 @@ pub const HEADERS: &[&str] = &[STORE, HTTP, KEEP, ORIGIN, SOURCE, FORMAT];
 pub const FORMAT_TABLES: &[&str] = &[COLUMNS, CONSTANTS, DISPOSITIONS, DIRECTIONS];
 
 /// The kinds of sources that this version knows.
-pub const SOURCE_KINDS: &[&str] = &["folder"];
+pub const SOURCE_KINDS: &[&str] = &["folder", "sftp"];
+
+/// Keys of a source whatever its kind.
+const OF_ALL_KINDS: [&str; 6] = [NAME, KIND, ORIGIN, TIME_ZONE, FORMAT, EXPECT_EVERY];
 
 /// How a folder's files are read.
 pub const FOLDER_MODES: &[&str] = &["whole", "append"];
@@ -216,11 +256,13 @@ pub fn names(table: Table) -> Vec<&'static str> {
         Table::Join => vec![JOIN],
         Table::Skip => vec![COLUMN, EQUALS, MATCHES, BLANK, BEGINS],
         Table::Secret => vec![CREDENTIAL, FILE, ENV],
+        Table::Sftp => OF_ALL_KINDS.into_iter().chain([ACCOUNT]).collect(),
         Table::Store
         | Table::Http
         | Table::Keep
         | Table::Origin
         | Table::Source
+        | Table::Account
         | Table::Dispositions
         | Table::Directions => Vec::new(),
     };

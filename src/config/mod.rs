@@ -11,12 +11,14 @@ mod origin;
 mod place;
 mod reading;
 pub mod secret;
+mod sftp;
 mod source;
 mod stanza;
 
 pub use fault::{ConfigError, Fault};
 pub use keep::KeepConfig;
 pub use reading::reading_hash;
+pub use sftp::{AccountConfig, PasswordConfig, SftpConfig};
 
 use crate::formats::mapping::MappingConfig;
 use jiff::SignedDuration;
@@ -132,6 +134,8 @@ pub struct Expectation {
 pub enum SourceKind {
     /// A watched folder.
     Folder(FolderConfig),
+    /// An SFTP server of our own.
+    Sftp(SftpConfig),
 }
 
 /// A watched folder.

@@ -25,7 +25,7 @@ mod spool;
 mod tests;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
-pub use bookmarks::Bookmark;
+pub use bookmarks::{Bookmark, DELIVERY};
 pub use dropped::Dropped;
 pub use error::IntakeError;
 pub use outcomes::Told;
