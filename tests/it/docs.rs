@@ -1,6 +1,7 @@
 //! The documentation names what the program has: reason codes, tables, columns, message ids, keys of the log.
 
 use super::site::{CDRD, files_below};
+use cdrd::formats::Formats;
 use cdrd::record::outcome::Reason;
 use cdrd::store::DeliveryState;
 use cdrd::telemetry;
@@ -19,6 +20,15 @@ fn each_reason_code_is_explained_once_and_none_is_invented() {
     sorted.sort_unstable();
     known.sort_unstable();
     assert_eq!(sorted, known);
+}
+
+#[test]
+fn each_format_is_fuzzed() {
+    let script = include_str!("../../fuzz/run");
+    let targets: Vec<&str> = script.split_whitespace().map(|word| word.trim_end_matches(')')).collect();
+    for card in Formats::with([]).cards() {
+        assert!(targets.contains(&card.id), "fuzz/run does not name {}", card.id);
+    }
 }
 
 /// Every text file below a folder.
