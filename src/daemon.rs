@@ -95,7 +95,7 @@ pub enum DaemonError {
     },
     /// Stored rows would be read under other keys.
     #[error(
-        "{place}: format.match: [[format]] {format:?} has rows in the database whose identity is made of other columns \
+        "{place}: [[format]] {format:?} has rows in the database whose identity is made of other columns \
          than it says now ({cause}); put match, sure, instance, exact, near and events and the columns behind them back, \
          or give the changed stanza another id"
     )]

@@ -206,7 +206,15 @@ fn skip(stanza: &mut Stanza<'_, '_>) -> Vec<SkipConfig> {
         let Some(mut rule) = Stanza::of(rule, Table::Skip, stanza.faults) else { continue };
         let column = rule.words(keys::COLUMN).and_then(|words| words.into_iter().next());
         let mut tests = Vec::new();
-        tests.extend(rule.words(keys::EQUALS).map(TestConfig::Equals));
+        let equals = rule.words(keys::EQUALS);
+        if equals.as_ref().is_some_and(Vec::is_empty)
+            && let Some(place) = rule.place_of(keys::EQUALS)
+        {
+            let message =
+                "names no text, so that it would skip nothing; write the texts, or take the rule away";
+            rule.faults.push(place.fault(message.to_owned()));
+        }
+        tests.extend(equals.map(TestConfig::Equals));
         tests.extend(
             rule.text(keys::MATCHES).map(|text| TestConfig::Matches(PatternConfig::new(&text.value))),
         );

@@ -167,8 +167,10 @@ impl Derivation<'_> {
         let zone = match &raw.layout.dialect.zone {
             ZoneRule::Utc => self.engine.utc.clone(),
             ZoneRule::Named(name) => (self.engine.named)(name).ok_or_else(|| Box::new(no_zone(raw, name)))?,
-            ZoneRule::Format => wish.and_then(|wish| wish.zone.as_ref()).unwrap_or_else(origins).clone(),
-            ZoneRule::Origin => origins().clone(),
+            // Also for rows of a stanza that named no zone when they were read: it may have been forgotten then.
+            ZoneRule::Format | ZoneRule::Origin => {
+                wish.and_then(|wish| wish.zone.as_ref()).unwrap_or_else(origins).clone()
+            }
         };
         let (rule, clock) = (raw.layout.dialect.zone.clone(), Clock::new(zone));
         Ok(Reading { card, rule, clock, lengths: wish.map(|wish| wish.lengths) })

@@ -42,7 +42,7 @@ fn what_is_missing() {
          \"caller_number\", \"callee_number\"]",
     );
     assert_said(
-        "[[format]]\nid = \"x\"\nmatch = \"did\"\n[format.columns]\ndid = \"Number\"\n",
+        "[[format]]\nid = \"x\"\nmatch = \"record_id\"\n[format.columns]\nrecord_id = \"Number\"\n",
         "config.toml:4: format.columns.start: is missing; without its start no call can be placed, start = \"...\"",
     );
 }
@@ -97,7 +97,7 @@ fn separators_quotes_and_syntax() {
     );
     assert_said(
         &matched("separator = \";\"\nquote = \";\""),
-        "config.toml:5: format.quote: is the separator too; write another, or quote = \"none\"",
+        "config.toml:5: format.quote: is separator and quote at once; write another, or quote = \"none\"",
     );
     assert_said(
         &matched("syntax = \"json\"\nseparator = \";\"\nrecognise = \"a*\"\npath = \"a..b\""),
@@ -127,14 +127,14 @@ fn numbers_and_names_of_columns() {
          without a better name is record_id\n\
          config.toml:3: format.match: \"From\" is no column of this format; map it under [format.columns] first; an id \
          without a better name is record_id\n\
-         config.toml:6: format.columns.start: without a header columns go by their number from 1; write start = 3\n\
-         config.toml:7: format.columns.caller_number: without a header columns go by their number from 1; write start = \
+         config.toml:6: format.columns.start: without a header columns go by their number from 1; write it without quotes, like 3\n\
+         config.toml:7: format.columns.caller_number: without a header columns go by their number from 1; write it without quotes, like \
          3\n\
-         config.toml:8: format.columns.callee_number: without a header columns go by their number from 1; write start = 3",
+         config.toml:8: format.columns.callee_number: without a header columns go by their number from 1; write it without quotes, like 3",
     );
     assert_said(
-        "[[format]]\nid = \"x\"\nheader = false\nwidth = 3\nmatch = \"start\"\n[format.columns]\nstart = 1\ndid = 4\n",
-        "config.toml:8: format.columns.did: there is no column 4: rows have 3 by width",
+        "[[format]]\nid = \"x\"\nheader = false\nwidth = 3\nmatch = [\"start\", \"callee_number\"]\n[format.columns]\nstart = 1\ncallee_number = 2\ndid = 4\n",
+        "config.toml:9: format.columns.did: there is no column 4: rows have 3 by width",
     );
     assert_said(
         &matched("width = 3").replace("\"To\"", "3"),
@@ -229,6 +229,68 @@ fn identity_lists() {
          config.toml:4: format.events: names one event; write all in the order in which they happen, [\"START\", \
          \"END\"]\n\
          config.toml:5: format.exact: has no meaning beside events, whose rows are one leg by match alone; take the line \
+         away",
+    );
+}
+
+/// These lines beside columns with an id and a length.
+fn with_ids(lines: &str) -> String {
+    let ids = "record_id = \"Id\"\nduration = \"Secs\"\n";
+    with(lines) + ids
+}
+
+#[test]
+fn identities_that_would_lose_calls() {
+    assert_said(
+        &with("match = [\"From\"]"),
+        "config.toml:3: format.match: has neither start nor an id, so that a later call of the same numbers would take the \
+         place of an earlier one; add \"start\"",
+    );
+    assert_said(
+        &with("match = [\"start\"]"),
+        "config.toml:3: format.match: has start alone, so that two calls of one second would be one; add the numbers, or the \
+         id of the row",
+    );
+    assert_said(
+        &matched("sure = \"start\"\ninstance = \"To\""),
+        "config.toml:4: format.sure: is the one column that holds an id (record_id, unique_id, linked_id, sip_call_id), and \
+         start is none: rows that are equal in it would be one call; list it under match or exact\n\
+         config.toml:5: format.instance: is the one column that holds an id (record_id, unique_id, linked_id, sip_call_id), \
+         and callee_number is none: rows that are equal in it would be one call; list it under match or exact",
+    );
+    assert_said(
+        &with_ids("match = [\"start\", \"From\"]\nsure = \"Id\"\ninstance = \"Id\""),
+        "config.toml:5: format.instance: is the column of sure too; take one of the two lines away",
+    );
+    assert!(said(&with_ids("match = [\"Id\"]")).starts_with("accepted"));
+    assert!(said(&with_ids("match = [\"start\"]\nexact = [\"From\", \"To\"]")).starts_with("accepted"));
+}
+
+#[test]
+fn columns_in_two_lists() {
+    assert_said(
+        &matched("exact = [\"start\"]"),
+        "config.toml:4: format.exact: lists start, which match has already; take it away here",
+    );
+    assert_said(
+        &with("match = [\"start\", \"From\", \"caller_number\"]"),
+        "config.toml:3: format.match: \"caller_number\" stands here twice; take one of the two away",
+    );
+    assert_said(
+        &with_ids("match = [\"start\", \"From\"]\nexact = [\"Secs\"]\nnear = [\"Secs\"]"),
+        "config.toml:5: format.near: lists duration, which exact has already; take one of the two away",
+    );
+}
+
+#[test]
+fn what_would_skip_or_split_nothing() {
+    assert_said(
+        &matched("separator = '\"'"),
+        "config.toml:4: format.separator: is separator and quote at once; write another, or quote = \"none\"",
+    );
+    assert_said(
+        &(matched("") + "[[format.skip]]\ncolumn = \"To\"\nequals = []\n"),
+        "config.toml:11: format.skip.equals: names no text, so that it would skip nothing; write the texts, or take the rule \
          away",
     );
 }

@@ -201,6 +201,23 @@ fn a_corrected_stanza_reads_the_same_bytes_again_and_corrects_stored_rows() {
 }
 
 #[test]
+fn a_zone_that_a_stanza_forgot_corrects_stored_rows() {
+    let right = stanza("carrier.toml");
+    let zone = "time_zone = \"utc\"\n";
+    assert!(right.contains(zone), "the fixture names its zone");
+    let site = site(&right.replace(zone, ""));
+    assert_eq!(import(&site, "list.csv", &fixture("carrier.csv")), Some(3));
+    let config = fs::read_to_string(site.path("config.toml")).expect("our file");
+    let mended = config.replace("id = \"carrier-x\"\n", &format!("id = \"carrier-x\"\n{zone}"));
+    fs::write(site.path("config.toml"), mended).expect("our file");
+    let output = site.cdrd(&["replay", "--rederive"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().nth(1), Some("pbx\tEurope/Berlin\t3"));
+    let anew = self::site(&right);
+    assert_eq!(import(&anew, "list.csv", &fixture("carrier.csv")), Some(3));
+    assert_eq!(site.table(), anew.table());
+}
+
+#[test]
 fn identity_lists_never_change_once_rows_exist() {
     let site = site(&stanza("carrier.toml"));
     let config = fs::read_to_string(site.path("config.toml")).expect("our file");

@@ -75,7 +75,9 @@ fn wrong(
 ) -> Option<String> {
     let number = |name: &String| name.parse::<usize>().ok();
     if numbered && !written.iter().all(|name| number(name).is_some()) {
-        return Some("without a header columns go by their number from 1; write start = 3".to_owned());
+        return Some(
+            "without a header columns go by their number from 1; write it without quotes, like 3".to_owned(),
+        );
     }
     if !numbered && is_number {
         return Some("must be the name in the header, in quotes; numbers are for header = false".to_owned());

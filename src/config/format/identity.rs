@@ -6,13 +6,18 @@ use crate::config::stanza::{Spotted, Stanza};
 use crate::formats::mapping::{ColumnConfig, IdentityConfig};
 use crate::record::field::Field;
 
+/// Fields that may name one row.
+const IDS: [Field; 4] = [Field::RecordId, Field::UniqueId, Field::LinkedId, Field::SipCallId];
+
 pub(super) fn read(stanza: &mut Stanza<'_, '_>, columns: &[ColumnConfig]) -> IdentityConfig {
     if !stanza.has(keys::MATCH) {
         let message = "is missing; name the columns that tell calls apart, match = [\"start\", \"caller_number\", \
                        \"callee_number\"]";
         stanza.lack(keys::MATCH, message.to_owned());
     }
+    let before = stanza.faults.len();
     let matched = list(stanza, keys::MATCH, columns);
+    let sound = stanza.faults.len() == before;
     let lists = IdentityConfig {
         matched,
         sure: one(stanza, keys::SURE, columns),
@@ -29,7 +34,73 @@ pub(super) fn read(stanza: &mut Stanza<'_, '_>, columns: &[ColumnConfig]) -> Ide
         stanza.faults.push(place.fault(message.to_owned()));
     }
     events(stanza, &lists, columns);
+    // What is wrong with a name was said; the list would only be wrong because of it.
+    if sound {
+        told_apart(stanza, &lists);
+    }
+    ids(stanza, &lists);
+    once(stanza, &lists);
     lists
+}
+
+/// What is equal in `match` may be one call: other calls must not be.
+fn told_apart(stanza: &mut Stanza<'_, '_>, lists: &IdentityConfig) {
+    let Some(place) = stanza.place_of(keys::MATCH) else { return };
+    let matched = &lists.matched;
+    let further = lists.sure.is_some() || lists.instance.is_some() || !lists.exact.is_empty();
+    let message = if !matched.iter().any(|field| *field == Field::Start || IDS.contains(field)) {
+        "has neither start nor an id, so that a later call of the same numbers would take the place of an earlier one; add \
+         \"start\""
+    } else if matched[..] == [Field::Start] && !further {
+        "has start alone, so that two calls of one second would be one; add the numbers, or the id of the row"
+    } else {
+        return;
+    };
+    stanza.faults.push(place.fault(message.to_owned()));
+}
+
+/// `sure` and `instance` are ids: rows with the same are the same, whatever else they say.
+fn ids(stanza: &mut Stanza<'_, '_>, lists: &IdentityConfig) {
+    for (key, field) in [(keys::SURE, lists.sure), (keys::INSTANCE, lists.instance)] {
+        if let Some(field) = field
+            && !IDS.contains(&field)
+            && let Some(place) = stanza.place_of(key)
+        {
+            let names: Vec<&str> = IDS.iter().map(|id| id.name()).collect();
+            let message = format!(
+                "is the one column that holds an id ({}), and {} is none: rows that are equal in it would be one call; list \
+                 it under match or exact",
+                names.join(", "),
+                field.name()
+            );
+            stanza.faults.push(place.fault(message));
+        }
+    }
+    if lists.sure.is_some()
+        && lists.sure == lists.instance
+        && let Some(place) = stanza.place_of(keys::INSTANCE)
+    {
+        stanza
+            .faults
+            .push(place.fault("is the column of sure too; take one of the two lines away".to_owned()));
+    }
+}
+
+/// A column in two lists has no meaning in the second.
+fn once(stanza: &mut Stanza<'_, '_>, lists: &IdentityConfig) {
+    for (key, fields) in [(keys::EXACT, &lists.exact), (keys::NEAR, &lists.near)] {
+        let Some(field) = fields.iter().find(|field| lists.matched.contains(field)) else { continue };
+        if let Some(place) = stanza.place_of(key) {
+            let message = format!("lists {}, which match has already; take it away here", field.name());
+            stanza.faults.push(place.fault(message));
+        }
+    }
+    if let Some(field) = lists.near.iter().find(|field| lists.exact.contains(field))
+        && let Some(place) = stanza.place_of(keys::NEAR)
+    {
+        let message = format!("lists {}, which exact has already; take one of the two away", field.name());
+        stanza.faults.push(place.fault(message));
+    }
 }
 
 /// Events of a leg are one leg, so that nothing else may tell them apart.
@@ -73,9 +144,11 @@ pub(super) fn links(stanza: &mut Stanza<'_, '_>, columns: &[ColumnConfig]) -> Ve
 fn list(stanza: &mut Stanza<'_, '_>, key: &str, columns: &[ColumnConfig]) -> Vec<Field> {
     let mut fields = Vec::new();
     for text in stanza.texts(key).unwrap_or_default() {
-        if let Some(field) = field(&text, columns, stanza)
-            && !fields.contains(&field)
-        {
+        let Some(field) = field(&text, columns, stanza) else { continue };
+        if fields.contains(&field) {
+            let message = format!("{:?} stands here twice; take one of the two away", text.value);
+            stanza.faults.push(text.fault(message));
+        } else {
             fields.push(field);
         }
     }

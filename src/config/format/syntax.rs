@@ -32,11 +32,11 @@ fn delimited(stanza: &mut Stanza<'_, '_>) -> Option<DelimitedConfig> {
         None if stanza.has(keys::QUOTE) => None,
         _ => character(stanza, keys::QUOTE, '"').map(Some),
     };
-    if let (Some(separator), Some(Some(quote)), Some(place)) =
-        (separator, quote, stanza.place_of(keys::QUOTE))
+    let place = stanza.place_of(keys::QUOTE).or_else(|| stanza.place_of(keys::SEPARATOR));
+    if let (Some(separator), Some(Some(quote)), Some(place)) = (separator, quote, place)
         && separator == quote
     {
-        let message = "is the separator too; write another, or quote = \"none\"".to_owned();
+        let message = "is separator and quote at once; write another, or quote = \"none\"".to_owned();
         stanza.faults.push(place.fault(message));
     }
     let header = stanza.flag(keys::HEADER, true);

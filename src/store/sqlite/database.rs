@@ -72,6 +72,8 @@ pub struct Database<'c> {
     group: Option<Remembered>,
     /// The last number given before the switch under way.
     switch: Option<i64>,
+    /// Temporary tables are in a file.
+    spills: bool,
     relink: Option<Relink>,
     now: Rc<str>,
 }
@@ -91,6 +93,7 @@ impl<'c> Database<'c> {
             reach: None,
             group: None,
             switch: None,
+            spills: false,
             relink: None,
             now: "".into(),
         };
@@ -130,6 +133,17 @@ impl<'c> Database<'c> {
         let last = self.last;
         self.run("UPDATE sequence SET last = ?1 WHERE last <> ?1", &[Value::Int(last)])?;
         self.run("COMMIT", &[])?;
+        Ok(())
+    }
+
+    /// Whether temporary tables of the next transaction are in a file: a switch keeps each row that it touches. Otherwise
+    /// they are in memory, where what a savepoint keeps of pages costs less than a file for it.
+    pub fn spill(&mut self, to_file: bool) -> Result<(), Fault> {
+        if self.spills != to_file {
+            let pragma = if to_file { "PRAGMA temp_store = FILE" } else { "PRAGMA temp_store = MEMORY" };
+            self.run_once(pragma, &[])?;
+            self.spills = to_file;
+        }
         Ok(())
     }
 

@@ -280,7 +280,7 @@ impl Commit for Sqlite {
 
     fn rederive(&self, origin: &str, time_zone: &str, stop: &AtomicBool) -> Result<u64, StoreError> {
         let (origin, time_zone) = (origin.to_owned(), time_zone.to_owned());
-        self.ask_stoppable(Turn::Shares, stop, move |db, stop| {
+        self.ask_stoppable(Turn::Alone, stop, move |db, stop| {
             rederive::rederive(db, &origin, &time_zone, stop)
         })
     }

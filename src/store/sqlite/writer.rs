@@ -71,6 +71,8 @@ impl std::fmt::Debug for Work {
 pub enum Turn {
     /// It shares one with whatever waits; inside a switch with the switch.
     Shares,
+    /// It changes much and has one to itself; inside a switch that of the switch.
+    Alone,
     /// It begins a switch: one transaction until the switch ends, however long that takes.
     Opens,
     /// It ends the switch and commits.
@@ -201,7 +203,8 @@ impl<'c> Writer<'c> {
     fn perform(&mut self, work: Work) {
         let turn = work.turn;
         let ends = matches!(turn, Turn::Keeps | Turn::TakesBack);
-        if turn == Turn::Opens && !self.switch {
+        let sole = turn == Turn::Alone && !self.switch;
+        if sole || (turn == Turn::Opens && !self.switch) {
             self.commit();
         } else if turn == Turn::Opens || ((self.switch || ends) && self.db.switch().is_none()) {
             // What came before was taken back; what belongs to it must not be stored alone.
@@ -212,8 +215,10 @@ impl<'c> Writer<'c> {
         if self.begun.is_none() {
             // Somebody else may hold the file.
             let waiting = pulse::waiting();
-            let begun = self.place.check(&self.path);
-            let begun = begun.and_then(|()| self.db.begin().map_err(|fault| fault.for_caller(&self.path)));
+            let begun = self.place.check(&self.path).and_then(|()| {
+                let spilled = self.db.spill(turn == Turn::Opens);
+                spilled.and_then(|()| self.db.begin()).map_err(|fault| fault.for_caller(&self.path))
+            });
             drop(waiting);
             if let Err(error) = begun {
                 self.abort(&error);
@@ -224,9 +229,11 @@ impl<'c> Writer<'c> {
             self.document = work.document;
         }
         self.mixed |= self.document != work.document;
-        // A savepoint copies each page that the step changes. Where all is of one document there is nobody to protect:
-        // it fails as a whole and is read again from its last commit.
-        let alone = !self.mixed && self.document != 0;
+        // A savepoint copies each page that the step changes, which for a step that changes all rows is the database in
+        // memory, gone through by every statement that ends. Where all is of one document there is nobody to protect: it
+        // fails as a whole and is read again from its last commit. So does what fails alone or in a switch.
+        let of_one = !self.mixed && self.document != 0;
+        let alone = of_one || turn != Turn::Shares || self.switch;
         let (rows, durable) = (work.rows, work.durable);
         let begun = if alone { Ok(()) } else { self.db.step() };
         let (result, answer) = match begun {
@@ -245,7 +252,7 @@ impl<'c> Writer<'c> {
                 } else {
                     answer(Ok(()));
                 }
-                if turn == Turn::Keeps {
+                if turn == Turn::Keeps || sole {
                     self.commit();
                 }
             }
