@@ -31,3 +31,4 @@ mod sixty;
 mod snapshots;
 mod together;
 mod tour;
+mod ucm_double;
