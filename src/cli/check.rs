@@ -2,8 +2,9 @@
 
 use super::screen::{Screen, Tone};
 use super::{Exit, Loaded, owner};
-use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, ZoneWish};
+use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, UcmConfig, ZoneWish};
 use crate::daemon;
+use crate::record::remote::Trust;
 use crate::store::query::{Query as _, QueryError, StoredOrigin};
 use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
@@ -63,8 +64,10 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let stored = loaded.query(&runtime).and_then(|query| query.origins());
     zones(config, stored.as_deref().unwrap_or_default(), &mut findings)?;
     for source in &config.sources {
-        let SourceKind::Folder(folder) = &source.kind;
-        inbox(source, folder, &mut findings)?;
+        match &source.kind {
+            SourceKind::Folder(folder) => inbox(source, folder, &mut findings)?,
+            SourceKind::Ucm(ucm) => asked(source, ucm, &mut findings)?,
+        }
     }
     if config.sources.is_empty() {
         findings.warning(&format!(
@@ -211,6 +214,29 @@ fn inbox(source: &SourceConfig, folder: &FolderConfig, findings: &mut Findings<'
              source is stopped"
         )),
     }
+}
+
+/// A device that is asked. It is not asked here: a wrong password costs a try.
+fn asked(source: &SourceConfig, ucm: &UcmConfig, findings: &mut Findings<'_>) -> std::io::Result<()> {
+    let (name, authority) = (&source.name, ucm.endpoint.authority());
+    match daemon::password(&ucm.password) {
+        Ok(()) => {
+            findings.good(&format!("source {name}: asks {authority}; `cdrd poll test {name}` tries it"))?;
+        }
+        // A credential is only there for the service.
+        Err(error) => findings.away(&error)?,
+    }
+    if let Some(warning) = ucm.password.warning() {
+        findings.warning(&warning)?;
+    }
+    if ucm.trust == Trust::Insecure {
+        findings.warning(&format!(
+            "{}: source.tls: the certificate of {authority} is not looked at: whoever is between can read the log-in and \
+             change calls; `cdrd poll test {name}` shows its fingerprint: write tls = \"pin:sha256:...\"",
+            source.place
+        ))?;
+    }
+    Ok(())
 }
 
 /// Files that are followed are only read.

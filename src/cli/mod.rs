@@ -23,6 +23,7 @@ mod missing;
 mod numbers;
 mod original;
 mod owner;
+mod poll;
 mod rejected;
 mod replay;
 mod reread;
@@ -31,6 +32,7 @@ mod run;
 pub mod screen;
 mod sql;
 mod status;
+mod sync;
 mod times;
 
 use crate::config::{self, Config, ConfigError, Surroundings};
@@ -94,6 +96,11 @@ enum Command {
     /// Read deliveries again, or correct stored rows, as the configuration and the formats are now
     #[command(after_help = "Example: cdrd replay --source inbox --since 3d --preview")]
     Replay(replay::Args),
+    /// Try a source that is polled
+    Poll(poll::Args),
+    /// Have a source that is polled fetch again what there is of some time
+    #[command(after_help = "Example: cdrd sync ucm --from 2025-03-01 --to 2025-03-08")]
+    Sync(sync::Args),
     /// Ask the database in SQL; reads only
     #[command(after_help = "Example: cdrd sql 'SELECT direction, count(*) FROM cdr GROUP BY 1'")]
     Sql(sql::Args),
@@ -239,6 +246,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
         Command::Original(args) => original::run(args, &loaded, screen),
         Command::Rejected(args) => rejected::run(args, &loaded, screen),
         Command::Replay(args) => replay::run(args, &loaded, screen),
+        Command::Poll(args) => poll::run(args, &loaded, screen),
+        Command::Sync(args) => sync::run(args, &loaded, screen),
         Command::Sql(args) => sql::run(args, &loaded, screen),
     }
 }

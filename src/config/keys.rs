@@ -16,8 +16,10 @@ pub enum Table {
     Keep,
     /// `[[origin]]`.
     Origin,
-    /// `[[source]]`.
+    /// `[[source]]`: the keys of all kinds, and of a folder.
     Source,
+    /// `[[source]]` of kind "ucm", without the keys of all kinds.
+    Ucm,
     /// `[[format]]`.
     Format,
     /// `[format.columns]`: fields and where their text is.
@@ -45,7 +47,7 @@ impl Table {
             Self::Http => "http.",
             Self::Keep => "keep.",
             Self::Origin => "origin.",
-            Self::Source => "source.",
+            Self::Source | Self::Ucm => "source.",
             Self::Format => "format.",
             Self::Columns | Self::Join => "format.columns.",
             Self::Constants => "format.constants.",
@@ -100,6 +102,14 @@ pub(super) const MARKER: &str = "marker";
 pub(super) const SETTLE: &str = "settle";
 pub(super) const RESCAN: &str = "rescan";
 pub(super) const EXPECT_EVERY: &str = "expect_every";
+pub(super) const USER: &str = "user";
+pub(super) const PASSWORD: &str = "password";
+pub(super) const TLS: &str = "tls";
+pub(super) const EVERY: &str = "every";
+pub(super) const DAYS_BACK: &str = "days_back";
+pub(super) const OVERLAP: &str = "overlap";
+pub(super) const TIMEOUT: &str = "timeout";
+pub(super) const PAGE_SIZE: &str = "page_size";
 pub(super) const LISTEN: &str = "listen";
 pub(super) const RESERVE: &str = "reserve";
 pub(super) const REJECTED_MAX: &str = "rejected_max";
@@ -168,6 +178,15 @@ pub const KEYS: &[Key] = &[
     key(Table::Source, TIME_ZONE, None),
     key(Table::Source, FORMAT, None),
     key(Table::Source, EXPECT_EVERY, None),
+    key(Table::Ucm, URL, None),
+    key(Table::Ucm, USER, None),
+    key(Table::Ucm, PASSWORD, None),
+    key(Table::Ucm, TLS, Some("\"verify\"")),
+    key(Table::Ucm, EVERY, Some("\"2m\"")),
+    key(Table::Ucm, DAYS_BACK, Some("30")),
+    key(Table::Ucm, OVERLAP, Some("\"10m\"")),
+    key(Table::Ucm, TIMEOUT, Some("\"2m\"")),
+    key(Table::Ucm, PAGE_SIZE, Some("1000")),
     key(Table::Format, ID, None),
     key(Table::Format, TITLE, None),
     key(Table::Format, SYSTEM, None),
@@ -201,7 +220,10 @@ pub const HEADERS: &[&str] = &[STORE, HTTP, KEEP, ORIGIN, SOURCE, FORMAT];
 pub const FORMAT_TABLES: &[&str] = &[COLUMNS, CONSTANTS, DISPOSITIONS, DIRECTIONS];
 
 /// The kinds of sources that this version knows.
-pub const SOURCE_KINDS: &[&str] = &["folder"];
+pub const SOURCE_KINDS: &[&str] = &["folder", "ucm"];
+
+/// Keys of a source whatever its kind.
+const OF_ALL_KINDS: [&str; 6] = [NAME, KIND, ORIGIN, TIME_ZONE, FORMAT, EXPECT_EVERY];
 
 /// How a folder's files are read.
 pub const FOLDER_MODES: &[&str] = &["whole", "append"];
@@ -216,6 +238,7 @@ pub fn names(table: Table) -> Vec<&'static str> {
         Table::Join => vec![JOIN],
         Table::Skip => vec![COLUMN, EQUALS, MATCHES, BLANK, BEGINS],
         Table::Secret => vec![CREDENTIAL, FILE, ENV],
+        Table::Ucm => OF_ALL_KINDS.to_vec(),
         Table::Store
         | Table::Http
         | Table::Keep

@@ -13,10 +13,12 @@ mod reading;
 pub mod secret;
 mod source;
 mod stanza;
+mod ucm;
 
 pub use fault::{ConfigError, Fault};
 pub use keep::KeepConfig;
 pub use reading::reading_hash;
+pub use ucm::UcmConfig;
 
 use crate::formats::mapping::MappingConfig;
 use jiff::SignedDuration;
@@ -132,6 +134,8 @@ pub struct Expectation {
 pub enum SourceKind {
     /// A watched folder.
     Folder(FolderConfig),
+    /// A Grandstream UCM or CloudUCM that is asked.
+    Ucm(UcmConfig),
 }
 
 /// A watched folder.

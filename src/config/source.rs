@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::keys::{self, Table};
 use super::origin::{name, zone};
 use super::stanza::{Spotted, Stanza, Stanzas};
-use super::{Config, FolderConfig, OriginConfig, SourceConfig, SourceKind};
+use super::{Config, FolderConfig, OriginConfig, SourceConfig, SourceKind, ucm};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,19 +26,24 @@ pub fn read_all(
         let Some(mut stanza) = Stanza::of(*stanza, Table::Source, faults) else { continue };
         let name =
             name(&mut stanza, sources.iter().map(|source| (source.name.as_str(), source.place.as_str())));
-        let kind_known = kind(&mut stanza);
+        let kind = kind(&mut stanza);
         let origin = origin(&mut stanza, origins);
         let time_zone = stanza.text(keys::TIME_ZONE).and_then(|text| zone(&text, false, stanza.faults));
         let pinned_format = stanza.text(keys::FORMAT).and_then(|text| format(&text, formats, stanza.faults));
         let served = origins.iter().find(|known| origin.as_ref() == Some(&known.name));
         let expect = expectation::read(&mut stanza, time_zone.as_ref(), served);
         // The keys of a kind that does not exist cannot be judged.
-        let kind = if kind_known {
-            let folder = folder(&mut stanza, base);
-            stanza.unknown_keys();
-            folder.map(SourceKind::Folder)
-        } else {
-            None
+        let kind = match kind {
+            Some("ucm") => {
+                stanza.becomes(Table::Ucm);
+                ucm::read(&mut stanza, base).map(SourceKind::Ucm)
+            }
+            Some(_) => {
+                let folder = folder(&mut stanza, base);
+                stanza.unknown_keys();
+                folder.map(SourceKind::Folder)
+            }
+            None => None,
         };
         let place = stanza.place();
         if let (Some(name), Some(origin), Some(kind)) = (name, origin, kind) {
@@ -48,21 +53,22 @@ pub fn read_all(
     sources
 }
 
-fn kind(stanza: &mut Stanza<'_, '_>) -> bool {
+fn kind(stanza: &mut Stanza<'_, '_>) -> Option<&'static str> {
     let known = keys::SOURCE_KINDS.join(", ");
     let Some(text) = stanza.text(keys::KIND) else {
         if !stanza.has(keys::KIND) {
             stanza.lack(keys::KIND, format!("is missing; this version knows the kinds: {known}"));
         }
-        return false;
+        return None;
     };
-    if keys::SOURCE_KINDS.contains(&text.value.as_str()) {
-        return true;
+    let found = keys::SOURCE_KINDS.iter().find(|kind| **kind == text.value);
+    if let Some(kind) = found {
+        return Some(kind);
     }
     stanza
         .faults
         .push(text.fault(format!("{:?} is no kind of source; this version knows: {known}", text.value)));
-    false
+    None
 }
 
 fn origin(stanza: &mut Stanza<'_, '_>, origins: &[OriginConfig]) -> Option<String> {
@@ -188,7 +194,7 @@ fn append(stanza: &mut Stanza<'_, '_>) -> Vec<String> {
 pub fn check_together(config: &Config, faults: &mut Vec<Fault>) {
     let file = std::path::absolute(&config.file).unwrap_or_else(|_| config.file.clone());
     for (number, source) in config.sources.iter().enumerate() {
-        let SourceKind::Folder(folder) = &source.kind;
+        let SourceKind::Folder(folder) = &source.kind else { continue };
         let mut wrong = |message: String| {
             let (file, line) = source.place.rsplit_once(':').unwrap_or((&source.place, "1"));
             let key = format!("{}.{}", keys::SOURCE, keys::PATH);
@@ -207,7 +213,7 @@ pub fn check_together(config: &Config, faults: &mut Vec<Fault>) {
             ));
         }
         for other in &config.sources[..number] {
-            let SourceKind::Folder(earlier) = &other.kind;
+            let SourceKind::Folder(earlier) = &other.kind else { continue };
             let apart = !folder.append.is_empty()
                 && !earlier.append.is_empty()
                 && folder.append.iter().all(|name| !earlier.append.contains(name));

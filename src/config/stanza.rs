@@ -66,6 +66,11 @@ impl<'a, 'f> Stanza<'a, 'f> {
         Some(Self { text, table, line, kind, faults })
     }
 
+    /// Has unknown keys judged by another list: what may stand here depends on what stands here.
+    pub fn becomes(&mut self, kind: Table) {
+        self.kind = kind;
+    }
+
     /// File and line of the stanza.
     pub fn place(&self) -> String {
         format!("{}:{}", self.text.path.display(), self.line)

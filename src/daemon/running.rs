@@ -224,6 +224,7 @@ impl Running {
             self.listen_if_deaf();
             self.said.set_refusal(None);
             self.wake_others();
+            self.sources.iter().for_each(Source::wake);
             return Reloaded::Done("the configuration is as it was".to_owned());
         }
         match self.store_by(&config, &formats, &old) {
@@ -342,6 +343,7 @@ impl Running {
             if let Some(known) = known {
                 if known.settings == settings {
                     kept += 1;
+                    known.wake();
                     self.sources.push(known);
                     continue;
                 }

@@ -8,6 +8,7 @@
 mod import;
 mod replay;
 mod retry;
+mod sync;
 
 use super::{DaemonError, Storing};
 use crate::intake::IntakeError;
@@ -16,6 +17,7 @@ use crate::record::outcome::Counts;
 use crate::store::query::{DeliveryWish, QueryError, RejectionWish};
 use crate::store::sqlite::query::SqliteQuery;
 use crate::store::{StoreError, Switched};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +38,19 @@ pub enum Task {
     Rederive(RederiveWish),
     /// Read rejections again.
     Retry(RejectionWish),
+    /// Fetch from a far side again.
+    Sync(SyncTask),
+}
+
+/// What to fetch again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncTask {
+    /// The source that asks for it.
+    pub source: String,
+    /// Calls that began at or after; absent: what is due.
+    pub from: Option<Timestamp>,
+    /// Calls that began before; absent: now.
+    pub to: Option<Timestamp>,
 }
 
 /// How to take a file.
@@ -101,6 +116,17 @@ pub enum Done {
     Rederived(Vec<(String, String, u64)>),
     /// Rows were, or would be, corrected.
     Corrected(Switched),
+    /// A far side was asked.
+    Synced {
+        /// Requests.
+        requests: u64,
+        /// Pages that came.
+        pages: u64,
+        /// Calls on them.
+        records: u64,
+        /// Why it could not be done.
+        error: Option<String>,
+    },
     /// Rejections were read again.
     Retried {
         /// What became of those of each document.
@@ -202,6 +228,7 @@ impl Bench<'_> {
             Task::Replay(wish) => self.replay(&wish),
             Task::Rederive(wish) => self.rederive(&wish),
             Task::Retry(wish) => self.retry(&wish),
+            Task::Sync(wish) => self.sync(&wish),
         }
     }
 

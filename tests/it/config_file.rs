@@ -27,13 +27,15 @@ fn statements() -> Vec<(Table, &'static str, &'static str, bool)> {
             "[keep]" => table = Table::Keep,
             "[[origin]]" => table = Table::Origin,
             "[[source]]" => table = Table::Source,
+            "# kind = \"ucm\"" => table = Table::Ucm,
             "# [[format]]" => table = Table::Format,
             _ if line.starts_with("# [format.columns]") => break,
             _ => {}
         }
         let statement = line.strip_prefix("# ").unwrap_or(line);
         let Some((key, rest)) = statement.split_once(" = ") else { continue };
-        if key.contains(' ') {
+        // What kind of source follows is said by lines that are no keys of that kind.
+        if key.contains(' ') || line.starts_with("# kind") || line == "# name = \"ucm\"" {
             continue;
         }
         let value = rest.split("  #").next().unwrap_or(rest).trim();
@@ -86,7 +88,7 @@ fn a_stated_default_changes_nothing_and_each_example_is_valid() -> Result<(), Bo
     let folder = TempDir::new()?;
     let shipped = loaded(folder.path(), SHIPPED)?;
     for (table, key, value, commented) in statements() {
-        if table == Table::Format {
+        if matches!(table, Table::Format | Table::Ucm) {
             continue;
         }
         let has_default =
@@ -107,6 +109,28 @@ fn a_stated_default_changes_nothing_and_each_example_is_valid() -> Result<(), Bo
                 assert!(other.is_err() || other.is_ok_and(|config| config != shipped), "{key} has no effect");
             }
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn each_key_of_a_ucm_is_valid_as_it_is_shown() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = TempDir::new()?;
+    let needed = ["url = \"https://a\"", "user = \"b\"", "password = { env = \"C\" }"];
+    let with = |key: &str, line: &str| {
+        let others = needed.iter().filter(|other| !other.starts_with(&format!("{key} ")));
+        let lines: Vec<&str> = others.copied().chain([line]).collect();
+        let head = "[[origin]]\nname = \"pbx\"\n[[source]]\nname = \"ucm\"\nkind = \"ucm\"\n";
+        loaded(folder.path(), &format!("{head}{}\n", lines.join("\n")))
+    };
+    let plain = with("", "")?;
+    for (_, key, value, _) in statements().into_iter().filter(|(table, ..)| *table == Table::Ucm) {
+        let stated =
+            with(key, &format!("{key} = {value}")).map_err(|error| format!("{key} = {value}: {error}"))?;
+        let has_default = KEYS
+            .iter()
+            .any(|known| (known.table, known.name) == (Table::Ucm, key) && known.default.is_some());
+        assert_eq!(stated.sources[0].kind == plain.sources[0].kind, has_default, "{key} = {value}");
     }
     Ok(())
 }

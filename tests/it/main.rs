@@ -31,4 +31,5 @@ mod sixty;
 mod snapshots;
 mod together;
 mod tour;
+mod ucm;
 mod ucm_double;

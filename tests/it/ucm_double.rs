@@ -54,14 +54,16 @@ pub struct State {
     pub zone: TimeZone,
     /// How far its clock is ahead, in seconds.
     pub skew: i64,
-    /// Rows as the device has them, in the order in which it lists them; those from `shown` on are not written yet.
+    /// Rows that are written, in the order in which the device lists them.
     pub rows: Vec<Map<String, Value>>,
-    pub shown: usize,
     pub shape: Shape,
     /// Pages cannot be asked for: whatever the offset, the first one comes.
     pub offset_ignored: bool,
     /// Old firmware knows no `timeFilterType`.
     pub filter_ignored: bool,
+    /// Of the answers that have calls, each so many is this instead.
+    pub empty_every: Option<(usize, &'static str)>,
+    full: usize,
     /// Requests that a cookie is good for.
     pub cookie_life: u32,
     /// Faults to come: action and what goes wrong.
@@ -85,11 +87,6 @@ impl State {
     /// No log-in is let in any more.
     pub fn locked_out(&self) -> bool {
         self.wrong >= TRIES
-    }
-
-    /// Forgets every session, as after a restart.
-    pub fn forget_cookies(&mut self) {
-        self.cookies.clear();
     }
 
     fn fault(&mut self, action: &str) -> Option<Fault> {
@@ -138,14 +135,14 @@ impl State {
             }
             "login" => self.log_in(request),
             "cdrapi" => self.cdrs(request),
-            "logout" => match self.session(request) {
-                Some(code) => json!({"response": {}, "status": code}),
-                None => {
-                    let cookie = request["cookie"].as_str().unwrap_or_default();
-                    self.cookies.retain(|(known, _)| known != cookie);
-                    json!({"status": 0})
+            "logout" => {
+                if let Some(code) = self.session(request) {
+                    return json!({"response": {}, "status": code});
                 }
-            },
+                let cookie = request["cookie"].as_str().unwrap_or_default();
+                self.cookies.retain(|(known, _)| known != cookie);
+                json!({"status": 0})
+            }
             _ => json!({"response": {"error_msg": "Invalid parameters!"}, "status": -1}),
         }
     }
@@ -157,10 +154,7 @@ impl State {
         if request["user"].as_str() != Some(&self.user) {
             return json!({"response": {}, "status": -71});
         }
-        let token = self.challenge.take().map(|challenge| {
-            let hash = Md5::digest(format!("{challenge}{}", self.password));
-            hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-        });
+        let token = self.challenge.take().map(|challenge| token(&challenge, &self.password));
         if token.is_none() || request["token"].as_str() != token.as_deref() {
             self.wrong += 1;
             return json!({"response": {"remain_num": TRIES - self.wrong, "remain_time": 300}, "status": -37});
@@ -199,8 +193,21 @@ impl State {
         if self.offset_ignored {
             filter.offset = 0;
         }
-        page(&self.rows[..self.shown.min(self.rows.len())], &filter, self.shape)
+        let page = page(&self.rows, &filter, self.shape);
+        self.full += usize::from(!rows::ids(&page).is_empty());
+        match self.empty_every {
+            Some((every, text)) if !rows::ids(&page).is_empty() && self.full % every == 1 => {
+                serde_json::from_str(text).expect("JSON")
+            }
+            _ => page,
+        }
     }
+}
+
+/// MD5 of challenge and password, in small letters.
+fn token(challenge: &str, password: &str) -> String {
+    let hash = Md5::digest(format!("{challenge}{password}"));
+    hash.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// A device at work; gone when dropped.
@@ -231,11 +238,12 @@ impl Device {
             password: "canary-4711-Pa55".to_owned(),
             zone: TimeZone::get(zone).expect("a zone"),
             skew: 0,
-            shown: rows.len(),
             rows,
             shape: Shape::default(),
             offset_ignored: false,
             filter_ignored: false,
+            empty_every: None,
+            full: 0,
             cookie_life: u32::MAX,
             faults: VecDeque::new(),
             asked: Vec::new(),
@@ -313,7 +321,11 @@ fn serve(
             if fault.is_some() {
                 state.fault(&action);
             }
-            (state.answer(&body), fault, clock)
+            // One fault at a time.
+            let later = if fault.is_some() { std::mem::take(&mut state.faults) } else { VecDeque::new() };
+            let answer = state.answer(&body);
+            state.faults.extend(later);
+            (answer, fault, clock)
         } else {
             let wrong = json!({"response": {"error_msg": "Invalid parameters!"}, "status": -1});
             (wrong.to_string(), None, clock)
@@ -387,8 +399,7 @@ mod tests {
         let challenge: Value = answer(state, &json!({"action": "challenge", "user": "cdrapi"}));
         let challenge = challenge["response"]["challenge"].as_str().expect("a text").to_owned();
         assert_eq!(challenge.len(), 16);
-        let hash = Md5::digest(format!("{challenge}{}", state.password));
-        let token: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = token(&challenge, &state.password);
         let login = answer(state, &json!({"action": "login", "user": "cdrapi", "token": token}));
         login["response"]["cookie"].as_str().expect("a cookie").to_owned()
     }
@@ -399,7 +410,9 @@ mod tests {
 
     fn legs(state: &mut State, cookie: &str, more: &[(&str, &str)]) -> Vec<String> {
         let mut request = json!({"action": "cdrapi", "cookie": cookie, "format": "json"});
-        more.iter().for_each(|(name, value)| request[*name] = json!(value));
+        for (name, value) in more {
+            request[*name] = json!(value);
+        }
         rows::ids(&answer(state, &request))
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// How an answer is built.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, all combinations occur")]
 pub struct Shape {
     /// In `main_cdr` and `sub_cdr_N`, one row off; else one object for each leg.
     pub grouped: bool,
