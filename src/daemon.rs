@@ -19,7 +19,7 @@ pub use locks::{LockError, Locks};
 pub use once::{Once, run_once};
 pub use running::Again;
 pub use signals::interrupted;
-pub use sources::{Tried, password, try_source};
+pub use sources::{Tried, credentials, password, try_source};
 pub use stored::{
     engine, formats_kept, none_gone, origins, recorded_zone, source_zones, stored_layouts, stored_origins,
     zone_named, zones_corrected,
@@ -126,9 +126,12 @@ pub enum DaemonError {
 }
 
 impl DaemonError {
-    /// Whether somebody else holds the database: that passes by itself. A path that cannot be written is said at once,
+    /// Whether somebody else holds a database: that passes by itself. A path that cannot be written is said at once,
     /// while whoever starts cdrd still looks.
     fn is_locked_out(&self) -> bool {
+        if let Self::Intake(error) = self {
+            return error.is_locked_out();
+        }
         let (Self::Store(StoreError::Transient { cause, .. })
         | Self::Query(QueryError::Unreadable { cause, .. } | QueryError::Refused { cause, .. })) = self
         else {
@@ -158,7 +161,10 @@ pub fn run(config: &Config, formats: &Formats, again: &Again<'_>) -> Result<(), 
     let asked = Signals::listen(&runtime)?.heed(&runtime, stop.clone());
     let mut sources = Vec::new();
     let built = works::build_waiting(config, formats, runtime.clone(), &mut |intake, error| {
-        wait_for_store(config, formats, intake, &mut sources, error)?;
+        match intake {
+            Some(intake) => wait_for_store(config, formats, intake, &mut sources, error)?,
+            None => wait_for_door(error),
+        }
         rest_unless(&stop, works::PAUSE);
         Ok(!stop.load(Ordering::Relaxed))
     });
@@ -236,12 +242,26 @@ fn wait_for_store(
     if sources.is_empty() {
         *sources = Source::start_all(config, formats, intake)?;
     }
+    start_takes_longer("receiving; the database cannot be written yet");
+    Ok(())
+}
+
+/// The spool cannot be opened now: nothing can be received, and senders keep what they have.
+fn wait_for_door(error: &DaemonError) {
+    tracing::error!(
+        %error,
+        "nothing is received while this lasts: what PBXes send waits with them, and it is tried again"
+    );
+    start_takes_longer(&format!("nothing is received yet: {error}"));
+}
+
+fn start_takes_longer(why: &str) {
     let longer = u32::try_from(START_MORE.as_micros()).unwrap_or(u32::MAX);
     systemd::notify(&[
         NotifyState::ExtendTimeoutUsec(longer),
-        NotifyState::Status("receiving; the database cannot be written yet"),
+        NotifyState::Watchdog,
+        NotifyState::Status(why),
     ]);
-    Ok(())
 }
 
 fn reload(running: &mut Running, again: &Again<'_>) -> Result<(), DaemonError> {

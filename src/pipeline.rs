@@ -34,7 +34,7 @@ use crate::pulse;
 use crate::record::delivery::{DeliveryId, Spooled};
 use crate::record::disk;
 use crate::record::outcome::{Actor, Counts};
-use crate::store::{Commit, DeliveryStart, DeliveryState, DeliverySummary, StoreError};
+use crate::store::{Commit, DeliveryStart, DeliveryState, DeliverySummary, StoreError, lane};
 use crate::unpack::Limits;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -274,6 +274,9 @@ impl Pipeline {
     /// Works on one share until told to stop. Transient failures are tried again with a growing pause; a broken store is
     /// said loudly and tried again too, because the door must stay open meanwhile.
     pub fn run(&self, share: Share, stop: &AtomicBool) {
+        if share == Share::Large {
+            lane::give_way();
+        }
         let mut pause = SHORTEST_PAUSE;
         // After a failure that concerned a whole group: its deliveries are tried one by one.
         let mut alone = 0_u32;

@@ -18,6 +18,8 @@ pub const CDRD_NAME: &str = "cdrd_name";
 pub const CDRD_FORMAT: &str = "cdrd_format";
 /// Log field: state in which a delivery ended.
 pub const CDRD_STATE: &str = "cdrd_state";
+/// Log field: address of somebody who could not log in.
+pub const CDRD_PEER: &str = "cdrd_peer";
 /// Log field: health of a source.
 pub const CDRD_HEALTH: &str = "cdrd_health";
 /// Log fields: the counts of a delivery.
@@ -52,8 +54,11 @@ pub const CLOCK_FAULT: &str = "9d36a1f7c5e04b28b7f3d08c6e59a214";
 /// After an interrupted run, what it left was found and taken up again.
 pub const RECOVERED: &str = "f61b90c8d2374ea59c0e7d4a1b86f35d";
 
+/// Somebody could not log in to the SFTP server, or failed too often.
+pub const LOGIN_REFUSED: &str = "5c8e1f07d2b94a36b0f7a4c3e6918d2e";
+
 /// Every kind of event, with the name under which the documentation lists it.
-pub const KINDS: [(&str, &str); 8] = [
+pub const KINDS: [(&str, &str); 9] = [
     ("delivery stored", DELIVERY_STORED),
     ("delivery rejected", DELIVERY_REJECTED),
     ("source state changed", SOURCE_STATE_CHANGED),
@@ -62,6 +67,7 @@ pub const KINDS: [(&str, &str); 8] = [
     ("stopping", STOPPING),
     ("clock fault", CLOCK_FAULT),
     ("recovered", RECOVERED),
+    ("log-in refused", LOGIN_REFUSED),
 ];
 
 /// A value of `/metrics`.

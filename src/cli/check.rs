@@ -2,9 +2,12 @@
 
 use super::screen::{Screen, Tone};
 use super::{Exit, Loaded, owner};
-use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, UcmConfig, ZoneWish};
+use crate::config::{
+    Config, FolderConfig, PasswordConfig, SftpConfig, SourceConfig, SourceKind, UcmConfig, ZoneWish,
+};
 use crate::daemon;
 use crate::record::remote::Trust;
+use crate::sources::sftp;
 use crate::store::query::{Query as _, QueryError, StoredOrigin};
 use jiff::tz::TimeZone;
 use rustix::fs::{Access, access};
@@ -61,11 +64,15 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let here = running(config, &mut findings)?;
     listening(config, here, &mut findings)?;
     let runtime = super::runtime()?;
-    let stored = loaded.query(&runtime).and_then(|query| query.origins());
+    let (stored, stuck) = match loaded.query(&runtime) {
+        Ok(query) => (query.origins(), query.stuck()),
+        Err(error) => (Err(error), Vec::new()),
+    };
     zones(config, stored.as_deref().unwrap_or_default(), &mut findings)?;
     for source in &config.sources {
         match &source.kind {
             SourceKind::Folder(folder) => inbox(source, folder, &mut findings)?,
+            SourceKind::Sftp(server) => sftp_server(config, source, server, here, &mut findings)?,
             SourceKind::Ucm(ucm) => asked(source, ucm, &mut findings)?,
         }
     }
@@ -85,6 +92,9 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         if let Err(error) = daemon::formats_kept(config, &loaded.formats, &layouts) {
             findings.wrong(&error.to_string())?;
         }
+    }
+    for trouble in stuck {
+        findings.warning(&format!("{} (so it was when they were last tried)", trouble.message))?;
     }
     for format in &config.formats {
         let mapping = &format.mapping;
@@ -214,6 +224,72 @@ fn inbox(source: &SourceConfig, folder: &FolderConfig, findings: &mut Findings<'
              source is stopped"
         )),
     }
+}
+
+/// Whether the server can listen, and who could log in.
+fn sftp_server(
+    config: &Config,
+    source: &SourceConfig,
+    server: &SftpConfig,
+    here: bool,
+    findings: &mut Findings<'_>,
+) -> std::io::Result<()> {
+    let name = &source.name;
+    for address in &server.listen {
+        match std::net::TcpListener::bind(address) {
+            Ok(_) => findings.good(&format!("source {name}: SFTP on {address}, which is free"))?,
+            Err(cause) if here && cause.kind() == std::io::ErrorKind::AddrInUse => findings.good(&format!(
+                "source {name}: SFTP on {address}, which is in use, as it should be while the daemon runs"
+            ))?,
+            Err(cause) => findings.away(&format!(
+                "{}: source.listen: cannot listen on {address}: {cause}; free the port, or name another; as a service a port \
+                 below 1024 needs AmbientCapabilities=CAP_NET_BIND_SERVICE",
+                source.place
+            ))?,
+        }
+    }
+    match sftp::fingerprints(&config.state_dir) {
+        Ok(keys) if keys.is_empty() => {
+            findings.good(&format!("source {name}: `cdrd run` makes the host keys"))?;
+        }
+        Ok(keys) => {
+            for key in keys {
+                findings.good(&format!("source {name}: host key {key}"))?;
+            }
+        }
+        Err(error) => findings.wrong(&error.to_string())?,
+    }
+    for account in &server.accounts {
+        let mut trouble = Vec::new();
+        let (password, keys) = daemon::credentials(account, &mut trouble);
+        for words in &trouble {
+            findings.wrong(words)?;
+        }
+        if let Some(PasswordConfig::Kept(secret)) = &account.password
+            && let Some(words) = secret.warning()
+        {
+            findings.warning(&words)?;
+        }
+        if trouble.is_empty() {
+            let how = match (password.is_some(), keys.len()) {
+                (true, 0) => "password".to_owned(),
+                (true, keys) => format!("password or one of {keys} keys"),
+                (false, 1) => "1 key".to_owned(),
+                (false, keys) => format!("one of {keys} keys"),
+            };
+            findings.good(&format!(
+                "source {name}: account {} for origin {} logs in by {how}",
+                account.user, account.origin
+            ))?;
+        }
+    }
+    if server.legacy_algorithms {
+        findings.warning(&format!(
+            "{}: source.legacy_algorithms: others can break what is offered; only for PBXes that know nothing newer",
+            source.place
+        ))?;
+    }
+    Ok(())
 }
 
 /// A device that is asked. It is not asked here: a wrong password costs a try.

@@ -74,7 +74,8 @@ pub fn as_files(
         let place = format!("document {} of delivery {}", part.number, part.delivery);
         let (path, count) =
             part.write(folder, loaded, &intake, query).with_context(|| format!("cannot export {place}"))?;
-        lines.push(vec![printable(path.as_os_str().as_bytes()), count, part.format.to_owned(), place]);
+        let path = path.map_or_else(|| "-".to_owned(), |path| printable(path.as_os_str().as_bytes()));
+        lines.push(vec![path, count, part.format.to_owned(), place]);
     }
     screen.table(&["file", "rows", "format", "from"], &lines)?;
     if !lines.is_empty() && screen.is_terminal() {
@@ -108,32 +109,38 @@ fn by_document(table: &Table) -> anyhow::Result<Vec<Part<'_>>> {
 }
 
 impl Part<'_> {
-    /// Writes the file; gives its path, and how many rows it holds in words.
+    /// Writes the file, if there is anything left to write; gives its path, and how many rows it holds in words.
     fn write(
         &self,
         folder: &Path,
         loaded: &Loaded,
         intake: &Intake,
         query: &SqliteQuery,
-    ) -> anyhow::Result<(PathBuf, String)> {
+    ) -> anyhow::Result<(Option<PathBuf>, String)> {
         let state_dir = &loaded.config.state_dir;
         let mut body = match intake.open_original(self.delivery) {
             Ok(body) => body,
+            Err(IntakeError::OriginalDropped { at, .. }) if self.is_whole() => {
+                let at = at.strftime("%Y-%m-%d");
+                let words =
+                    format!("none: the original was dropped on {at} (keep.rejected_max, keep.rejected_days)");
+                return Ok((None, words));
+            }
             Err(
                 IntakeError::UnknownDelivery { .. }
                 | IntakeError::OriginalDropped { .. }
                 | IntakeError::BodyGone { .. },
             ) => {
-                return self.write_kept(folder, query);
+                return self.write_kept(folder, query).map(|(path, count)| (Some(path), count));
             }
             Err(error) => return Err(error.into()),
         };
         // A document that was rejected whole, or broke off, has no row to take out.
-        if self.rows.iter().all(|[_, row, ..]| *row == 0) {
+        if self.is_whole() {
             let (path, mut file) = self.create(folder, "whole")?;
             original::write_document(&mut *body, self.number, state_dir, &mut file)?;
             file.flush()?;
-            return Ok((path, "all".to_owned()));
+            return Ok((Some(path), "all".to_owned()));
         }
         let dialect = self.dialect(query)?;
         let mut document = self.unpacked(&mut *body, state_dir)?;
@@ -158,7 +165,12 @@ impl Part<'_> {
             count += 1;
         }
         file.flush()?;
-        Ok((path, count.to_string()))
+        Ok((Some(path), count.to_string()))
+    }
+
+    /// No row of it was rejected for itself.
+    fn is_whole(&self) -> bool {
+        self.rows.iter().all(|[_, row, ..]| *row == 0)
     }
 
     /// The original was taken away: what the table keeps of the rows, without a header.

@@ -30,6 +30,7 @@ mod reread;
 mod retry;
 mod run;
 pub mod screen;
+mod sftp;
 mod sql;
 mod status;
 mod sync;
@@ -101,6 +102,9 @@ enum Command {
     /// Have a source that is polled fetch again what there is of some time
     #[command(after_help = "Example: cdrd sync ucm --from 2025-03-01 --to 2025-03-08")]
     Sync(sync::Args),
+    /// Accounts of the SFTP server
+    #[command(after_help = "Example: cdrd sftp add-account pbx-hq")]
+    Sftp(sftp::Args),
     /// Ask the database in SQL; reads only
     #[command(after_help = "Example: cdrd sql 'SELECT direction, count(*) FROM cdr GROUP BY 1'")]
     Sql(sql::Args),
@@ -222,6 +226,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
     match &cli.command {
         Command::Completions(args) => return completions::run(args, Cli::command(), screen),
         Command::Man(args) => return man::run(args, Cli::command(), screen),
+        // A hash can be made before there is a configuration.
+        Command::Sftp(args) if args.needs_no_configuration() => return sftp::hash_password(screen),
         Command::Formats(args) => {
             // What the program reads by itself can be asked without a configuration.
             let formats = match Loaded::new(cli.config.as_deref()) {
@@ -248,6 +254,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
         Command::Replay(args) => replay::run(args, &loaded, screen),
         Command::Poll(args) => poll::run(args, &loaded, screen),
         Command::Sync(args) => sync::run(args, &loaded, screen),
+        Command::Sftp(args) => sftp::run(args, &loaded, screen),
         Command::Sql(args) => sql::run(args, &loaded, screen),
     }
 }

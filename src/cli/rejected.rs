@@ -126,7 +126,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
             let row = query.rejection(*id)?.with_context(|| {
                 format!("there is no rejection {id}; `cdrd rejected list --all` lists their numbers")
             })?;
-            show(&row, screen)?;
+            show(&row, query.dropped_at(&row.delivery), screen)?;
         }
     }
     Ok(Exit::Done)
@@ -183,7 +183,8 @@ fn hint(table: &Table, screen: &mut Screen) -> std::io::Result<()> {
     screen.line("`cdrd rejected show ID` shows the row and says what to do.")
 }
 
-fn show(row: &RejectedRow, screen: &mut Screen) -> std::io::Result<()> {
+/// `dropped`: when its original was.
+fn show(row: &RejectedRow, dropped: Option<String>, screen: &mut Screen) -> std::io::Result<()> {
     let safe = |text: &str| printable(text.as_bytes());
     let mut fact = |name: &str, text: &str| screen.hanging(&format!("{name:<9} "), text);
     fact("delivery", &format!("{} {} from {}", row.delivery, safe(&row.delivery_name), safe(&row.source)))?;
@@ -206,11 +207,16 @@ fn show(row: &RejectedRow, screen: &mut Screen) -> std::io::Result<()> {
         fact("field", &safe(field))?;
     }
     fact("message", &safe(&row.message))?;
-    match &row.resolved_at {
-        Some(resolved) => fact("resolved", &second(resolved))?,
-        None => fact("retry", &format!("cdrd rejected retry {} (once the cause is mended)", row.id))?,
+    match (&row.resolved_at, &dropped) {
+        (Some(resolved), _) => fact("resolved", &second(resolved))?,
+        (None, None) => fact("retry", &format!("cdrd rejected retry {} (once the cause is mended)", row.id))?,
+        (None, Some(_)) => fact("retry", "its bytes are gone: let its sender send it again")?,
     }
-    fact("original", &format!("cdrd original {} --document {}", row.delivery, row.document_number))?;
+    let original = match dropped {
+        Some(at) => format!("dropped {} (keep.rejected_max, keep.rejected_days)", second(&at)),
+        None => format!("cdrd original {} --document {}", row.delivery, row.document_number),
+    };
+    fact("original", &original)?;
     if row.verbatim.is_empty() {
         return Ok(());
     }

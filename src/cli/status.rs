@@ -28,6 +28,8 @@ struct Stored {
     origins: Vec<StoredOrigin>,
     /// Originals of deliveries that nobody could read, which were dropped, and their bytes.
     dropped: (u64, u64),
+    /// Deliveries that wait for a person.
+    stuck: Vec<Trouble>,
 }
 
 /// Shows everything at a glance.
@@ -38,7 +40,8 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
     let stored = match loaded.query(&runtime) {
         Ok(query) => {
             let overview = query.overview(DeliveryId::new(yesterday, 0))?;
-            Some(Stored { overview, origins: query.origins()?, dropped: query.dropped_originals() })
+            let (dropped, stuck) = (query.dropped_originals(), query.stuck());
+            Some(Stored { overview, origins: query.origins()?, dropped, stuck })
         }
         Err(QueryError::Missing(_)) => None,
         Err(error) => return Err(error.into()),
@@ -54,7 +57,8 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
 
 fn as_json(loaded: &Loaded, daemon: Option<u32>, stored: Stored) -> serde_json::Value {
     let config = &loaded.config;
-    let Stored { overview, origins, dropped } = stored;
+    let Stored { overview, origins, dropped, stuck } = stored;
+    let troubles = troubles(config).into_iter().chain(told(config, daemon)).chain(stuck);
     let origins: Vec<_> = origins
         .iter()
         .map(|origin| {
@@ -69,7 +73,7 @@ fn as_json(loaded: &Loaded, daemon: Option<u32>, stored: Stored) -> serde_json::
     json!({
         "pid": daemon,
         "state_dir": config.state_dir.to_string_lossy(),
-        "troubles": troubles(config).into_iter().chain(told(config, daemon)).map(|trouble| trouble.message).collect::<Vec<_>>(),
+        "troubles": troubles.map(|trouble| trouble.message).collect::<Vec<_>>(),
         "database": config.store.sqlite.to_string_lossy(),
         "database_bytes": bytes_on_disk(&config.store.sqlite),
         "legs": overview.legs,
@@ -91,7 +95,7 @@ fn troubles(config: &Config) -> Vec<Trouble> {
     room.into_iter().chain(daemon::disk::log(&config.store.sqlite, daemon::disk::longest_log())).collect()
 }
 
-/// What a running daemon says: why storing stands still, and which deliveries wait for a person.
+/// What a running daemon says: why storing stands still.
 fn told(config: &Config, daemon: Option<u32>) -> Vec<Trouble> {
     daemon.and_then(|_| daemon::who(&config.state_dir)).map(|here| here.troubles).unwrap_or_default()
 }
@@ -110,12 +114,14 @@ fn as_lines(
     }
     fact("state", &config.state_dir.display().to_string())?;
     let disk = troubles(config).into_iter().map(|trouble| ("disk       ", trouble));
-    for (what, trouble) in disk.chain(told(config, daemon).into_iter().map(|told| ("storing    ", told))) {
+    let stuck = stored.map(|stored| stored.stuck.clone()).unwrap_or_default();
+    let storing = told(config, daemon).into_iter().chain(stuck).map(|told| ("storing    ", told));
+    for (what, trouble) in disk.chain(storing) {
         let tone = if trouble.red { Tone::Bad } else { Tone::Warning };
         screen.toned((tone, what), (Tone::Plain, &trouble.message))?;
     }
     let mut fact = |name: &str, text: &str| screen.hanging(&format!("{name:<10} "), text);
-    let Some(Stored { overview, origins, dropped }) = stored else {
+    let Some(Stored { overview, origins, dropped, .. }) = stored else {
         return fact("database", &format!("none yet at {}", config.store.sqlite.display()));
     };
     let database = format!(

@@ -38,7 +38,8 @@ pub fn read(stanza: &mut Stanza<'_, '_>, before: &KeepConfig) -> KeepConfig {
     KeepConfig { reserve, rejected_max, rejected_for }
 }
 
-fn size(stanza: &mut Stanza<'_, '_>, key: &str) -> Option<u64> {
+/// A size in bytes.
+pub(super) fn size(stanza: &mut Stanza<'_, '_>, key: &str) -> Option<u64> {
     let text: Spotted<String> = stanza.text(key)?;
     let bytes = bytes(&text.value);
     if bytes.is_none() {

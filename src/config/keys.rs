@@ -20,6 +20,10 @@ pub enum Table {
     Source,
     /// `[[source]]` of kind "ucm", without the keys of all kinds.
     Ucm,
+    /// `[[source]]` of kind "sftp", without the keys of all kinds.
+    Sftp,
+    /// `[[source.account]]`.
+    Account,
     /// `[[format]]`.
     Format,
     /// `[format.columns]`: fields and where their text is.
@@ -47,7 +51,8 @@ impl Table {
             Self::Http => "http.",
             Self::Keep => "keep.",
             Self::Origin => "origin.",
-            Self::Source | Self::Ucm => "source.",
+            Self::Source | Self::Sftp | Self::Ucm => "source.",
+            Self::Account => "source.account.",
             Self::Format => "format.",
             Self::Columns | Self::Join => "format.columns.",
             Self::Constants => "format.constants.",
@@ -110,6 +115,20 @@ pub(super) const DAYS_BACK: &str = "days_back";
 pub(super) const OVERLAP: &str = "overlap";
 pub(super) const TIMEOUT: &str = "timeout";
 pub(super) const PAGE_SIZE: &str = "page_size";
+pub(super) const ACCOUNT: &str = "account";
+pub(super) const PARTIAL_DAYS: &str = "partial_days";
+pub(super) const SHOW_DAYS: &str = "show_days";
+pub(super) const IDLE: &str = "idle";
+pub(super) const CONNECTIONS: &str = "connections";
+pub(super) const CONNECTIONS_PER_ADDRESS: &str = "connections_per_address";
+pub(super) const FEEDBACK: &str = "feedback";
+pub(super) const LEGACY_ALGORITHMS: &str = "legacy_algorithms";
+pub(super) const PASSWORD_HASH: &str = "password_hash";
+pub(super) const AUTHORIZED_KEYS: &str = "authorized_keys";
+pub(super) const NETWORKS: &str = "networks";
+pub(super) const QUOTA: &str = "quota";
+pub(super) const MAX_FILE: &str = "max_file";
+pub(super) const SHA1_SIGNATURES: &str = "sha1_signatures";
 pub(super) const LISTEN: &str = "listen";
 pub(super) const RESERVE: &str = "reserve";
 pub(super) const REJECTED_MAX: &str = "rejected_max";
@@ -187,6 +206,23 @@ pub const KEYS: &[Key] = &[
     key(Table::Ucm, OVERLAP, Some("\"10m\"")),
     key(Table::Ucm, TIMEOUT, Some("\"2m\"")),
     key(Table::Ucm, PAGE_SIZE, Some("1000")),
+    key(Table::Sftp, LISTEN, None),
+    key(Table::Sftp, FEEDBACK, Some("false")),
+    key(Table::Sftp, MARKER, None),
+    key(Table::Sftp, SHOW_DAYS, Some("1")),
+    key(Table::Sftp, PARTIAL_DAYS, Some("7")),
+    key(Table::Sftp, IDLE, Some("\"10m\"")),
+    key(Table::Sftp, CONNECTIONS, Some("500")),
+    key(Table::Sftp, CONNECTIONS_PER_ADDRESS, Some("64")),
+    key(Table::Sftp, LEGACY_ALGORITHMS, Some("false")),
+    key(Table::Account, USER, None),
+    key(Table::Account, ORIGIN, None),
+    key(Table::Account, PASSWORD_HASH, None),
+    key(Table::Account, AUTHORIZED_KEYS, None),
+    key(Table::Account, NETWORKS, None),
+    key(Table::Account, QUOTA, Some("\"10GiB\"")),
+    key(Table::Account, MAX_FILE, Some("\"4GiB\"")),
+    key(Table::Account, SHA1_SIGNATURES, Some("false")),
     key(Table::Format, ID, None),
     key(Table::Format, TITLE, None),
     key(Table::Format, SYSTEM, None),
@@ -220,7 +256,7 @@ pub const HEADERS: &[&str] = &[STORE, HTTP, KEEP, ORIGIN, SOURCE, FORMAT];
 pub const FORMAT_TABLES: &[&str] = &[COLUMNS, CONSTANTS, DISPOSITIONS, DIRECTIONS];
 
 /// The kinds of sources that this version knows.
-pub const SOURCE_KINDS: &[&str] = &["folder", "ucm"];
+pub const SOURCE_KINDS: &[&str] = &["folder", "sftp", "ucm"];
 
 /// Keys of a source whatever its kind.
 const OF_ALL_KINDS: [&str; 6] = [NAME, KIND, ORIGIN, TIME_ZONE, FORMAT, EXPECT_EVERY];
@@ -239,11 +275,13 @@ pub fn names(table: Table) -> Vec<&'static str> {
         Table::Skip => vec![COLUMN, EQUALS, MATCHES, BLANK, BEGINS],
         Table::Secret => vec![CREDENTIAL, FILE, ENV],
         Table::Ucm => OF_ALL_KINDS.to_vec(),
+        Table::Sftp => OF_ALL_KINDS.into_iter().chain([ACCOUNT]).collect(),
         Table::Store
         | Table::Http
         | Table::Keep
         | Table::Origin
         | Table::Source
+        | Table::Account
         | Table::Dispositions
         | Table::Directions => Vec::new(),
     };

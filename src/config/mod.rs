@@ -11,6 +11,7 @@ mod origin;
 mod place;
 mod reading;
 pub mod secret;
+mod sftp;
 mod source;
 mod stanza;
 mod ucm;
@@ -18,6 +19,7 @@ mod ucm;
 pub use fault::{ConfigError, Fault};
 pub use keep::KeepConfig;
 pub use reading::reading_hash;
+pub use sftp::{AccountConfig, PasswordConfig, SftpConfig};
 pub use ucm::UcmConfig;
 
 use crate::formats::mapping::MappingConfig;
@@ -134,6 +136,8 @@ pub struct Expectation {
 pub enum SourceKind {
     /// A watched folder.
     Folder(FolderConfig),
+    /// An SFTP server of our own.
+    Sftp(SftpConfig),
     /// A Grandstream UCM or CloudUCM that is asked.
     Ucm(UcmConfig),
 }

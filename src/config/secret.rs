@@ -108,6 +108,13 @@ fn credential(name: Spotted<String>, faults: &mut Vec<Fault>) -> Option<Keeper> 
 }
 
 impl SecretConfig {
+    /// The secret as this process was given it: from systemd's credentials, its environment, or a file.
+    pub fn of_process(&self) -> Result<Secret, SecretError> {
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let env = |name: &str| std::env::var(name).ok();
+        self.value(Given { credentials: credentials.as_deref(), env: &env })
+    }
+
     /// The secret, without the line end of its file.
     pub fn value(&self, given: Given<'_>) -> Result<Secret, SecretError> {
         let text = match &self.keeper {
@@ -228,6 +235,29 @@ mod tests {
         assert!(file.warning().is_some_and(|text| text.contains("chmod o=")));
         std::fs::set_permissions(dir.path().join("mail"), std::fs::Permissions::from_mode(0o640))?;
         assert_eq!(file.warning(), None);
+        Ok(())
+    }
+
+    /// The environment of a process is its own: this test runs itself once more, as systemd would start it.
+    #[test]
+    fn a_process_has_what_systemd_gives_it() -> std::io::Result<()> {
+        const OWN: &str = "config::secret::tests::a_process_has_what_systemd_gives_it";
+        let mail = Keeper::Credential("cdrd-test-mail".to_owned());
+        let mail = SecretConfig { keeper: mail, place: "c.toml:7: source.password".to_owned() };
+        if std::env::var_os("CDRD_TEST_CREDENTIAL").is_some() {
+            assert_eq!(mail.of_process().map(|secret| secret.0), Ok("hunter2".to_owned()));
+            return Ok(());
+        }
+        assert!(mail.of_process().is_err(), "nobody gave it");
+        let dir = tempfile::tempdir()?;
+        std::fs::write(dir.path().join("cdrd-test-mail"), "hunter2\n")?;
+        let given = std::process::Command::new(std::env::current_exe()?)
+            .args(["--exact", OWN])
+            .env("CREDENTIALS_DIRECTORY", dir.path())
+            .env("CDRD_TEST_CREDENTIAL", "1")
+            .output()?;
+        let said = String::from_utf8_lossy(&given.stdout).into_owned();
+        assert!(given.status.success() && said.contains("1 passed"), "{said}");
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::keys::{self, Table};
 use super::origin::{name, zone};
 use super::stanza::{Spotted, Stanza, Stanzas};
-use super::{Config, FolderConfig, OriginConfig, SourceConfig, SourceKind, ucm};
+use super::{Config, FolderConfig, OriginConfig, SourceConfig, SourceKind, sftp, ucm};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,13 +27,20 @@ pub fn read_all(
         let name =
             name(&mut stanza, sources.iter().map(|source| (source.name.as_str(), source.place.as_str())));
         let kind = kind(&mut stanza);
-        let origin = origin(&mut stanza, origins);
+        let accounts =
+            if kind == Some("sftp") { sftp::accounts(&mut stanza, origins, base) } else { Vec::new() };
+        let origin = match accounts.first() {
+            // Each account says it for itself.
+            Some(first) if !stanza.has(keys::ORIGIN) => Some(first.origin.clone()),
+            _ => origin(&mut stanza, origins),
+        };
         let time_zone = stanza.text(keys::TIME_ZONE).and_then(|text| zone(&text, false, stanza.faults));
         let pinned_format = stanza.text(keys::FORMAT).and_then(|text| format(&text, formats, stanza.faults));
         let served = origins.iter().find(|known| origin.as_ref() == Some(&known.name));
         let expect = expectation::read(&mut stanza, time_zone.as_ref(), served);
         // The keys of a kind that does not exist cannot be judged.
         let kind = match kind {
+            Some("sftp") => sftp::read(&mut stanza, accounts).map(SourceKind::Sftp),
             Some("ucm") => {
                 stanza.becomes(Table::Ucm);
                 ucm::read(&mut stanza, base).map(SourceKind::Ucm)
@@ -71,7 +78,8 @@ fn kind(stanza: &mut Stanza<'_, '_>) -> Option<&'static str> {
     None
 }
 
-fn origin(stanza: &mut Stanza<'_, '_>, origins: &[OriginConfig]) -> Option<String> {
+/// The origin that a stanza names; the only one where it names none.
+pub(super) fn origin(stanza: &mut Stanza<'_, '_>, origins: &[OriginConfig]) -> Option<String> {
     let names = || origins.iter().map(|origin| origin.name.as_str());
     let Some(text) = stanza.text(keys::ORIGIN) else {
         if stanza.has(keys::ORIGIN) {
@@ -117,26 +125,30 @@ fn folder(stanza: &mut Stanza<'_, '_>, base: &Path) -> Option<FolderConfig> {
     if path.is_none() && !stanza.has(keys::PATH) {
         stanza.lack(keys::PATH, "is missing; name the folder to watch, path = \"inbox\"".to_owned());
     }
-    let marker = stanza.text(keys::MARKER);
-    if let Some(text) = &marker
-        && (text.value.contains('/') || text.value.trim() != text.value)
-    {
-        stanza.faults.push(text.fault(format!(
-            "{:?} is no ending of a file name; write it like \".FIN\", for NAME.csv.FIN beside NAME.csv",
-            text.value
-        )));
-    }
+    let marker = marker(stanza);
     let append = append(stanza);
     let folder = FolderConfig {
         path: path.unwrap_or_default(),
         keep: stanza.flag(keys::KEEP, false),
         recursive: stanza.flag(keys::RECURSIVE, true) && append.is_empty(),
-        marker: marker.map(|text| text.value),
+        marker,
         settle: stanza.duration(keys::SETTLE, SETTLE),
         rescan: stanza.duration(keys::RESCAN, RESCAN),
         append,
     };
     (!folder.path.as_os_str().is_empty()).then_some(folder)
+}
+
+/// The ending of a marker.
+pub(super) fn marker(stanza: &mut Stanza<'_, '_>) -> Option<String> {
+    let text = stanza.text(keys::MARKER)?;
+    if text.value.contains('/') || text.value.trim() != text.value {
+        stanza.faults.push(text.fault(format!(
+            "{:?} is no ending of a file name; write it like \".FIN\", for NAME.csv.FIN beside NAME.csv",
+            text.value
+        )));
+    }
+    Some(text.value)
 }
 
 /// The files that are followed; none where whole files are taken.
@@ -194,12 +206,22 @@ fn append(stanza: &mut Stanza<'_, '_>) -> Vec<String> {
 pub fn check_together(config: &Config, faults: &mut Vec<Fault>) {
     let file = std::path::absolute(&config.file).unwrap_or_else(|_| config.file.clone());
     for (number, source) in config.sources.iter().enumerate() {
-        let SourceKind::Folder(folder) = &source.kind else { continue };
-        let mut wrong = |message: String| {
+        let mut wrong_at = |key: &str, message: String| {
             let (file, line) = source.place.rsplit_once(':').unwrap_or((&source.place, "1"));
-            let key = format!("{}.{}", keys::SOURCE, keys::PATH);
+            let key = format!("{}.{key}", keys::SOURCE);
             faults.push(Fault { file: file.into(), line: line.parse().unwrap_or(1), key, message });
         };
+        let folder = match &source.kind {
+            SourceKind::Folder(folder) => folder,
+            SourceKind::Sftp(server) => {
+                sftp::check_listeners(server, source, &config.sources[..number], &mut |message| {
+                    wrong_at(keys::LISTEN, message);
+                });
+                continue;
+            }
+            SourceKind::Ucm(_) => continue,
+        };
+        let mut wrong = |message| wrong_at(keys::PATH, message);
         let own = [
             (folder.reaches(&config.state_dir), &config.state_dir, "state_dir"),
             (folder.reaches_file(&config.store.sqlite), &config.store.sqlite, "the database"),

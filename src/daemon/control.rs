@@ -12,6 +12,7 @@ pub(super) use wire::{Answer, Request, connect, receive_line, send_request};
 use super::DaemonError;
 use super::tasks::{Bench, Refusal, Task, Told};
 use super::works::Storing;
+use crate::pulse;
 use rustix::net::UCred;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 use std::io::Write as _;
@@ -101,7 +102,7 @@ impl Control {
     pub(super) fn serve(&self, storing: &Current, stop: &Arc<AtomicBool>) {
         let (masters, members) = (Arc::default(), Arc::default());
         while !stop.load(Ordering::Relaxed) {
-            crate::pulse::beat();
+            pulse::beat();
             let Ok((stream, _)) = self.listener.accept() else { continue };
             let Ok(peer) = socket_peercred(&stream) else { continue };
             let Some(place) = Place::take(if may_all(peer) { &masters } else { &members }) else {
@@ -113,6 +114,7 @@ impl Control {
             let (storing, stop) = (current(storing), stop.clone());
             let served = std::thread::Builder::new().name("cdrd-caller".to_owned()).spawn(move || {
                 let _place = place;
+                let _enrolled = pulse::enrol("a command at the control socket");
                 serve(stream, peer, &storing, &stop);
             });
             if let Err(error) = served {
@@ -134,7 +136,10 @@ fn serve(stream: UnixStream, peer: UCred, storing: &Storing, stop: &AtomicBool) 
     if !patient {
         return;
     }
-    let (request, file) = match wire::receive_request(&stream) {
+    let waiting = pulse::waiting();
+    let received = wire::receive_request(&stream);
+    drop(waiting);
+    let (request, file) = match received {
         Ok(received) => received,
         Err(error) => {
             tracing::debug!(%error, "what came at the control socket is no request");
@@ -240,6 +245,8 @@ impl Caller {
     fn tell(&self, answer: &Answer) -> std::io::Result<()> {
         let mut line = serde_json::to_vec(answer)?;
         line.push(b'\n');
+        // It may be slow to read, or another thread may be telling it something.
+        let _waiting = pulse::waiting();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line)
     }
 }

@@ -69,14 +69,15 @@ fn drop_originals(storing: &Storing) {
 
 /// One line when something begins, changes its colour, or is over.
 fn say(said: &mut [Option<Trouble>; 2], now: [Option<Trouble>; 2]) {
-    for (said, now) in said.iter_mut().zip(now) {
+    let over = ["the disk has room again", "the write-ahead log is short again"];
+    for ((said, now), over) in said.iter_mut().zip(now).zip(over) {
         // Sizes in the words change all the time.
         match (&said, &now) {
             (None, Some(trouble)) => tracing::warn!("{}", trouble.message),
             (Some(before), Some(trouble)) if before.red != trouble.red => {
                 tracing::warn!("{}", trouble.message);
             }
-            (Some(_), None) => tracing::info!("the disk has room again"),
+            (Some(_), None) => tracing::info!("{over}"),
             _ => {}
         }
         *said = now;
@@ -121,11 +122,14 @@ pub fn room(state_dir: &Path, free: u64, reserve: u64) -> Option<Trouble> {
         return Some(Trouble { red: true, message });
     }
     // A fifth more than what must stay free: time to act.
-    (free - reserve < reserve / 5).then(|| Trouble {
-        red: false,
-        message: format!(
-            "the disk of {path} has {left} MiB free; below {kept} MiB (keep.reserve) nothing is received any more: free some"
-        ),
+    let near = reserve + reserve / 5;
+    (free < near).then(|| {
+        let (warned, missing) = (near >> 20, ((near - free) >> 20) + 1);
+        let message = format!(
+            "the disk of {path} has {left} MiB free, which is told below {warned} MiB; below {kept} MiB (keep.reserve) nothing \
+             is received any more: free {missing} MiB"
+        );
+        Trouble { red: false, message }
     })
 }
 
@@ -157,7 +161,11 @@ mod tests {
             red.red && red.message.contains("/var/lib/cdrd") && red.message.contains("free 13 MiB"),
             "{red:?}"
         );
-        assert!(of(550).is_some_and(|near| !near.red));
+        let near = of(537).expect("it is near");
+        assert!(!near.red, "{near:?}");
+        for words in ["537 MiB free", "below 614 MiB", "below 512 MiB", "free 78 MiB"] {
+            assert!(near.message.contains(words), "{words}: {near:?}");
+        }
         assert_eq!(of(700), None);
     }
 }

@@ -4,7 +4,7 @@
 use super::signals::Signals;
 use super::sources::{Settings, make};
 use super::{DaemonError, Storing, build, runtime};
-use crate::config::Config;
+use crate::config::{Config, SourceKind};
 use crate::formats::Formats;
 use crate::intake::SourceHealth;
 use crate::pipeline::{PipelineError, Worked};
@@ -58,6 +58,8 @@ pub fn run_once(config: &Config, formats: &Formats) -> Result<Once, DaemonError>
     let mut once = Once::default();
     // Side by side: each may wait for files to come to rest.
     let looks: Vec<_> = (config.sources.iter())
+        // A server waits for senders, not they for it.
+        .filter(|source| !matches!(source.kind, SourceKind::Sftp(_)))
         .map(|source| {
             let (stop, intake) = (stop.clone(), storing.intake.clone());
             let look = match Settings::of(config, source, formats) {
@@ -72,6 +74,7 @@ pub fn run_once(config: &Config, formats: &Formats) -> Result<Once, DaemonError>
                     let mut follower = Follower::new(settings, intake);
                     std::thread::spawn(move || follower.take_once(&stop).map_err(|error| error.to_string()))
                 }
+                Settings::Sftp(_) => std::thread::spawn(|| Ok(())),
                 Settings::Ucm(settings) => std::thread::spawn(move || {
                     let device = settings.device().map_err(|error| error.to_string())?;
                     let poller = Poller::new(settings.polling, intake, device);

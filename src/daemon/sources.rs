@@ -2,7 +2,10 @@
 
 use super::{DaemonError, spawn_watched};
 use crate::config::secret::{Given, SecretConfig};
-use crate::config::{Config, FolderConfig, SourceConfig, SourceKind, UcmConfig, ZoneWish};
+use crate::config::{
+    AccountConfig, Config, FolderConfig, PasswordConfig, SftpConfig, SourceConfig, SourceKind, UcmConfig,
+    ZoneWish, reading_hash,
+};
 use crate::formats::Formats;
 use crate::intake::{self, Intake, SourceHealth};
 use crate::pulse;
@@ -12,8 +15,10 @@ use crate::sources::folder::{self, Folder};
 use crate::sources::poll::ucm::{self, Keeper, Password, Ucm};
 use crate::sources::polling::http::HttpError;
 use crate::sources::polling::{self, Poller, System as _, Trouble};
+use crate::sources::sftp::{self, PasswordHash, Server};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -24,6 +29,7 @@ use std::thread::JoinHandle;
 pub(super) enum Settings {
     Folder(folder::Config),
     Followed(append::Config),
+    Sftp(sftp::Config),
     Ucm(Box<AskedUcm>),
 }
 
@@ -50,6 +56,7 @@ impl Settings {
     pub(super) fn of(config: &Config, source: &SourceConfig, formats: &Formats) -> Self {
         let folder = match &source.kind {
             SourceKind::Folder(folder) => folder,
+            SourceKind::Sftp(server) => return Self::Sftp(served(config, source, server, formats)),
             SourceKind::Ucm(ucm) => return Self::Ucm(Box::new(asked_ucm(config, source, ucm, formats))),
         };
         if folder.append.is_empty() {
@@ -97,6 +104,7 @@ impl Source {
                     Folder::new(settings, intake).run(told, wake);
                 }
                 Settings::Followed(settings) => Follower::new(settings, intake).run(told, wake),
+                Settings::Sftp(settings) => Server::new(settings, intake).run(&told, wake),
                 Settings::Ucm(settings) => match settings.device() {
                     Ok(device) => Poller::new(settings.polling, intake, device).run(&told, &wake),
                     Err(error) => {
@@ -249,6 +257,96 @@ fn watched(
         pinned_format: source.pinned_format.clone(),
         reading: config.reading(source, &formats.versions()),
     }
+}
+
+fn served(config: &Config, source: &SourceConfig, server: &SftpConfig, formats: &Formats) -> sftp::Config {
+    sftp::Config {
+        name: source.name.clone(),
+        state_dir: config.state_dir.clone(),
+        listen: server.listen.clone(),
+        accounts: server.accounts.iter().map(|one| account(config, source, one, formats)).collect(),
+        feedback: server.feedback,
+        marker: server.marker.clone(),
+        shown_for: server.shown_for,
+        partial_for: server.partial_for,
+        idle: server.idle,
+        connections: server.connections,
+        connections_per_address: server.connections_per_address,
+        legacy_algorithms: server.legacy_algorithms,
+        pinned_format: source.pinned_format.clone(),
+    }
+}
+
+/// An account with its secrets. What cannot be had keeps the others from nothing.
+fn account(
+    config: &Config,
+    source: &SourceConfig,
+    account: &AccountConfig,
+    formats: &Formats,
+) -> sftp::AccountSettings {
+    let mut trouble = Vec::new();
+    let (password, keys) = credentials(account, &mut trouble);
+    let origin = config.origin(&account.origin);
+    let (zone, pinned) = (source.time_zone.as_ref(), source.pinned_format.as_deref());
+    let network = |(address, bits): &(std::net::IpAddr, u8)| sftp::Network { address: *address, bits: *bits };
+    sftp::AccountSettings {
+        user: account.user.clone(),
+        origin: account.origin.clone(),
+        password,
+        keys,
+        networks: account.networks.iter().map(network).collect(),
+        quota: account.quota,
+        max_file: account.max_file,
+        sha1_signatures: account.sha1_signatures,
+        reading: reading_hash(origin, zone, pinned, &formats.versions()),
+        trouble: (!trouble.is_empty()).then(|| trouble.join("; ")),
+    }
+}
+
+/// The hash of an account's password and its keys; what cannot be had is said with key and line.
+pub fn credentials(
+    account: &AccountConfig,
+    trouble: &mut Vec<String>,
+) -> (Option<PasswordHash>, Vec<russh::keys::PublicKey>) {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let env = |name: &str| std::env::var(name).ok();
+    let given = Given { credentials: folder.as_deref(), env: &env };
+    let text = match &account.password {
+        None => None,
+        Some(PasswordConfig::Hash(text)) => Some(text.clone()),
+        Some(PasswordConfig::Kept(secret)) => match secret.value(given) {
+            Ok(secret) => Some(secret.reveal().to_owned()),
+            Err(error) => {
+                trouble.push(error.to_string());
+                None
+            }
+        },
+    };
+    let password = text.and_then(|text| match PasswordHash::new(&text) {
+        Ok(hash) => Some(hash),
+        Err(error) => {
+            trouble.push(format!("{}: source.account.password_hash: {error}", account.place));
+            None
+        }
+    });
+    let mut keys: Vec<_> = account.keys.iter().filter_map(|line| sftp::public_key(line)).collect();
+    for path in &account.key_files {
+        match std::fs::read_to_string(path) {
+            Ok(text) => keys.extend(text.lines().filter_map(sftp::public_key)),
+            Err(error) => trouble.push(format!(
+                "{}: source.account.authorized_keys: {} cannot be read: {error}; let the user that runs cdrd read it",
+                account.place,
+                path.display()
+            )),
+        }
+    }
+    if password.is_none() && keys.is_empty() && trouble.is_empty() {
+        trouble.push(format!(
+            "{}: source.account.authorized_keys: no public key in it: {} cannot log in",
+            account.place, account.user
+        ));
+    }
+    (password, keys)
 }
 
 /// For the very first start. A folder that goes missing later is the source's to report, and a disk that is not mounted

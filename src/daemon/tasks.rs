@@ -267,7 +267,7 @@ impl Bench<'_> {
     fn told_of<T>(&self, come: &(dyn Fn() -> (u64, u64) + Sync), work: impl FnOnce() -> T) -> T {
         let (ended, end) = std::sync::mpsc::channel::<()>();
         std::thread::scope(|scope| {
-            scope.spawn(move || {
+            let teller = scope.spawn(move || {
                 while end.recv_timeout(TICK) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
                     let (bytes, rows) = come();
                     (self.tell)(Told::Progress { bytes, rows });
@@ -275,6 +275,9 @@ impl Bench<'_> {
             });
             let done = work();
             drop(ended);
+            // It may be telling somebody who is slow to read.
+            let _waiting = crate::pulse::waiting();
+            let _ = teller.join();
             done
         })
     }

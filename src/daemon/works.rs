@@ -53,8 +53,8 @@ pub struct Storing {
 /// Rest before what stores is built once more.
 pub(super) const PAUSE: Duration = Duration::from_secs(1);
 
-/// Told why what stores cannot be built yet; rests, and says whether it is tried again.
-pub(super) type Waits<'w> = dyn FnMut(&Intake, &DaemonError) -> Result<bool, DaemonError> + 'w;
+/// Told why it cannot be built yet, with the door if that is open; rests, and says whether it is tried again.
+pub(super) type Waits<'w> = dyn FnMut(Option<&Intake>, &DaemonError) -> Result<bool, DaemonError> + 'w;
 
 /// A runtime for what needs one (the database driver, signals).
 pub fn runtime() -> Result<Runtime, DaemonError> {
@@ -72,7 +72,8 @@ pub fn build(config: &Config, formats: &Formats, runtime: Arc<Runtime>) -> Resul
     build_waiting(config, formats, runtime, &mut |_, _| Ok(false))
 }
 
-/// The same. The door is open and recovered when somebody else holds the database; it is tried again while `waits` says so.
+/// The same. Where somebody else holds a database it is tried again while `waits` says so; where that is the store's, the
+/// door is open and recovered meanwhile.
 pub(super) fn build_waiting(
     config: &Config,
     formats: &Formats,
@@ -81,12 +82,22 @@ pub(super) fn build_waiting(
 ) -> Result<Works, DaemonError> {
     intake::make_folder(&config.state_dir, 0o750)?;
     let locks = Locks::take(&config.state_dir, &config.store.sqlite)?;
-    let intake = Intake::open(&config.state_dir, config.door(), runtime.handle().clone())?;
-    let recovered = intake.recover()?;
+    let open = || {
+        let intake = Intake::open(&config.state_dir, config.door(), runtime.handle().clone())?;
+        let recovered = intake.recover()?;
+        Ok::<_, DaemonError>((intake, recovered))
+    };
+    let (intake, recovered) = loop {
+        match open() {
+            Ok(opened) => break opened,
+            Err(error) if error.is_locked_out() && waits(None, &error)? => {}
+            Err(error) => return Err(error),
+        }
+    };
     let storing = loop {
         match first(config, formats, &intake, runtime.handle()) {
             Ok(storing) => break storing,
-            Err(error) if error.is_locked_out() && waits(&intake, &error)? => {}
+            Err(error) if error.is_locked_out() && waits(Some(&intake), &error)? => {}
             Err(error) => return Err(error),
         }
     };

@@ -8,6 +8,7 @@ use crate::record::card::{Card, Evidence, Family, Link, Match, Told, Topic};
 use crate::record::cdr::{Direction, TextColumn};
 use crate::record::document::{LengthUnit, ZoneRule};
 use crate::record::field::Field;
+use std::sync::OnceLock;
 
 const fn family(name: &'static str, minute: bool) -> Family {
     Family {
@@ -132,7 +133,9 @@ const FIELDS: [&str; 37] = [
 ];
 
 /// SMDR.
-pub(super) static SMDR: &Sheet = &Sheet {
+pub(super) static SMDR: &Sheet = &SMDR_SHEET;
+
+static SMDR_SHEET: Sheet = Sheet {
     card: &CARD,
     separators: &[',', ';', '\t'],
     quote: Some('"'),
@@ -165,6 +168,7 @@ pub(super) static SMDR: &Sheet = &Sheet {
     made: &[("leg direction", direction), ("session", session)],
     skip: none_skipped,
     advice: "have it captured with call id, start and both devices",
+    known: OnceLock::new(),
 };
 
 fn is_flag(text: &str) -> bool {

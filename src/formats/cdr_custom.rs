@@ -9,6 +9,7 @@ use super::sheet::{Order, Sheet, is_length, is_time_or_blank, none_skipped};
 use crate::record::card::{Card, Evidence, Told, Topic};
 use crate::record::document::{LengthUnit, ZoneRule};
 use crate::record::field::Field;
+use std::sync::OnceLock;
 
 static CARD: Card = Card {
     id: "asterisk-cdr-custom",
@@ -77,7 +78,9 @@ static CARD: Card = Card {
 };
 
 /// The shipped mapping.
-pub(super) static MASTER: &Sheet = &Sheet {
+pub(super) static MASTER: &Sheet = &MASTER_SHEET;
+
+static MASTER_SHEET: Sheet = Sheet {
     card: &CARD,
     separators: &[',', ';', '\t'],
     quote: Some('"'),
@@ -127,4 +130,5 @@ pub(super) static MASTER: &Sheet = &Sheet {
     made: &[],
     skip: none_skipped,
     advice: "use the shipped mapping, or describe yours in a [[format]]",
+    known: OnceLock::new(),
 };

@@ -9,7 +9,7 @@ use super::dates::{Survey, epoch_of, is_time};
 use super::syntax::delimited::{Delimited, Piece};
 use super::syntax::{Fields, encoding};
 use super::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
-use crate::record::card::{Card, Evidence, Told, normal_header};
+use crate::record::card::{Card, Evidence, Told, is_named, normal_header};
 use crate::record::document::{Dialect, Layout, LayoutUnusable, RowKind};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip};
@@ -78,12 +78,14 @@ struct Header {
 
 impl Header {
     fn of(fields: &Fields<'_>, dialect: &Dialect) -> Option<Self> {
+        if !NEEDED.iter().all(|needed| fields.iter().any(|name| is_named(&name, needed))) {
+            return None;
+        }
         let names: Vec<String> = fields.iter().map(Cow::into_owned).collect();
         let normal: Vec<String> = names.iter().map(|name| normal_header(name)).collect();
         let known = |name: &String| UNMAPPED.contains(&name.as_str()) || CARD.field_of(name).is_some();
-        let ours = NEEDED.iter().all(|needed| normal.iter().any(|name| name == needed));
         // Bicom and others lead with further columns of their own.
-        if !ours || !normal.iter().all(known) {
+        if !normal.iter().all(known) {
             return None;
         }
         let layout = Layout::new(&CARD, RowKind::Leg, names.iter().cloned(), dialect.clone()).map(Arc::new);
@@ -96,7 +98,7 @@ impl Header {
 
     fn repeated(&self, fields: &Fields<'_>) -> bool {
         fields.len() == self.names.len()
-            && self.normal.iter().zip(fields.iter()).all(|(name, field)| *name == normal_header(&field))
+            && self.normal.iter().zip(fields.iter()).all(|(name, field)| is_named(&field, name))
     }
 
     /// Which fields of a row make each column: as many fields as columns, or a few more that a caller id holds because its

@@ -9,6 +9,7 @@ use crate::record::card::{Card, Evidence, Family, Link, Match, Told, Topic};
 use crate::record::cdr::{Disposition, TextColumn};
 use crate::record::document::{LengthUnit, ZoneRule};
 use crate::record::field::Field;
+use std::sync::OnceLock;
 
 const fn family(name: &'static str, minute: bool) -> Family {
     Family {
@@ -206,7 +207,9 @@ const ASTERISK: [&str; 18] = [
 ];
 
 /// `mod_cdr_csv`.
-pub(super) static CDR_CSV: &Sheet = &Sheet {
+pub(super) static CDR_CSV: &Sheet = &CDR_CSV_SHEET;
+
+static CDR_CSV_SHEET: Sheet = Sheet {
     card: &CARD,
     separators: &[',', ';', '\t'],
     quote: Some('"'),
@@ -238,6 +241,7 @@ pub(super) static CDR_CSV: &Sheet = &Sheet {
     made: &[],
     skip: none_skipped,
     advice: "use one of the shipped templates, or describe yours in a [[format]]",
+    known: OnceLock::new(),
 };
 
 /// Without what template `sql` encloses a row with, and without quotes behind a blank.

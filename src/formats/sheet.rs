@@ -8,14 +8,15 @@ use super::dates::Survey;
 use super::syntax::delimited::{Delimited, Piece};
 use super::syntax::{Fields, encoding};
 use super::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
-use crate::record::card::{Card, normal_header};
+use crate::record::card::{Card, is_named, normal_header};
 use crate::record::document::{Dialect, Layout, LayoutUnusable, LengthUnit, RowKind, ZoneRule};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip};
 use crate::record::raw::{Position, RawRecord, Values};
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::io::{Read, Result};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Lines among which a header must be.
 const HEADER_WITHIN: u64 = 16;
@@ -68,6 +69,8 @@ pub(super) struct Sheet {
     pub skip: fn(&Cells<'_>) -> Option<Skip>,
     /// What to do where identity lacks a column.
     pub advice: &'static str,
+    /// The columns of each order, made once: every document is shown to every format.
+    pub known: OnceLock<Vec<Arc<Columns>>>,
 }
 
 /// One order of columns.
@@ -137,28 +140,21 @@ pub(super) fn is_uuid(text: &str) -> bool {
         && parts.next().is_none()
 }
 
-/// Columns of a document or of some of its rows.
-struct Shape {
+/// Columns of a document or of some of its rows, whatever its dialect.
+pub(super) struct Columns {
+    headers: Vec<String>,
     /// Normalised, without those that are made.
     names: Vec<String>,
     checks: Vec<(usize, Check)>,
-    layout: std::result::Result<Arc<Layout>, LayoutUnusable>,
     version: String,
 }
 
-impl Shape {
-    fn new(sheet: &'static Sheet, headers: &[String], version: String, dialect: &Dialect) -> Self {
+impl Columns {
+    fn new(sheet: &Sheet, headers: Vec<String>, version: String) -> Self {
         let names: Vec<String> = headers.iter().map(|header| normal_header(header)).collect();
         let place = |name: &str| names.iter().position(|known| known == name);
         let checks = sheet.checks.iter().filter_map(|(name, check)| Some((place(name)?, *check))).collect();
-        let made = sheet.made.iter().map(|(header, _)| (*header).to_owned());
-        let all = headers.iter().cloned().chain(made);
-        let layout = Layout::new(sheet.card, RowKind::Leg, all, dialect.clone()).map(Arc::new);
-        Self { names, checks, layout, version }
-    }
-
-    fn cells<'r>(&'r self, sheet: &'static Sheet, fields: Fields<'r>) -> Cells<'r> {
-        Cells { fields, names: &self.names, clean: sheet.clean }
+        Self { headers, names, checks, version }
     }
 
     /// The first column in which something else stands than can.
@@ -174,19 +170,53 @@ impl Shape {
 
     fn repeated(&self, fields: &Fields<'_>) -> bool {
         fields.len() == self.names.len()
-            && self.names.iter().zip(fields.iter()).all(|(name, field)| *name == normal_header(&field))
+            && self.names.iter().zip(fields.iter()).all(|(name, field)| is_named(&field, name))
+    }
+}
+
+/// Columns as a document of one dialect has them.
+struct Shape {
+    columns: Arc<Columns>,
+    /// Made when the first row has these columns.
+    layout: OnceCell<std::result::Result<Arc<Layout>, LayoutUnusable>>,
+}
+
+impl Shape {
+    fn new(columns: Arc<Columns>) -> Self {
+        Self { columns, layout: OnceCell::new() }
+    }
+
+    fn layout(&self, sheet: &Sheet, dialect: &Dialect) -> &std::result::Result<Arc<Layout>, LayoutUnusable> {
+        self.layout.get_or_init(|| {
+            let made = sheet.made.iter().map(|(header, _)| (*header).to_owned());
+            let all = self.columns.headers.iter().cloned().chain(made);
+            Layout::new(sheet.card, RowKind::Leg, all, dialect.clone()).map(Arc::new)
+        })
+    }
+
+    fn cells<'r>(&'r self, sheet: &'static Sheet, fields: Fields<'r>) -> Cells<'r> {
+        Cells { fields, names: &self.columns.names, clean: sheet.clean }
     }
 }
 
 impl Sheet {
+    fn known_columns(&self) -> &[Arc<Columns>] {
+        self.known.get_or_init(|| {
+            let of_order = |order: &Order| {
+                let headers = order.columns.iter().map(|&name| name.to_owned()).collect();
+                Arc::new(Columns::new(self, headers, order.name.to_owned()))
+            };
+            self.orders.iter().map(of_order).collect()
+        })
+    }
+
     fn is_header(&self, fields: &Fields<'_>) -> bool {
         // One look is enough to tell most rows.
         let counts = fields.bytes(0).first().is_some_and(u8::is_ascii_digit);
         if self.header.is_empty() || fields.len() < self.header.len() || counts {
             return false;
         }
-        let names: Vec<String> = fields.iter().map(|name| normal_header(&name)).collect();
-        self.header.iter().all(|needed| names.iter().any(|name| name == needed))
+        self.header.iter().all(|needed| fields.iter().any(|name| is_named(&name, needed)))
     }
 
     fn dialect(&self, encoding: crate::record::document::Encoding, separator: char) -> Dialect {
@@ -231,9 +261,9 @@ impl Sheet {
         }
         seen.headed = reader.header.is_some();
         let mut used: Vec<String> =
-            reader.used.iter().map(|place| reader.shapes[*place].version.clone()).collect();
+            reader.used.iter().map(|place| reader.shapes[*place].columns.version.clone()).collect();
         if used.is_empty() {
-            used.extend(reader.header.map(|place| reader.shapes[place].version.clone()));
+            used.extend(reader.header.map(|place| reader.shapes[place].columns.version.clone()));
         }
         used.sort_unstable();
         used.dedup();
@@ -355,11 +385,7 @@ impl<'a> Reader<'a> {
     fn new(sheet: &'static Sheet, input: Box<dyn Read + 'a>, dialect: &Dialect) -> Self {
         let separator = dialect.separator.unwrap_or(sheet.separators[0]);
         let rows = Delimited::with_quote(input, dialect.encoding, separator, sheet.quote);
-        let of_order = |order: &Order| {
-            let names: Vec<String> = order.columns.iter().map(|&name| name.to_owned()).collect();
-            Shape::new(sheet, &names, order.name.to_owned(), dialect)
-        };
-        let shapes = sheet.orders.iter().map(of_order).collect();
+        let shapes = sheet.known_columns().iter().map(|columns| Shape::new(Arc::clone(columns))).collect();
         let dialect = dialect.clone();
         let (used, values) = (Vec::new(), Values::default());
         Self { sheet, rows, dialect, shapes, header: None, used, row: 0, ended: false, values }
@@ -376,16 +402,18 @@ impl<'a> Reader<'a> {
         let named = headers.iter().rposition(|name| !name.trim().is_empty()).map_or(0, |last| last + 1);
         let version = format!("header of {named} columns");
         self.header = Some(self.shapes.len());
-        self.shapes.push(Shape::new(self.sheet, &headers, version, &self.dialect));
+        self.shapes.push(Shape::new(Arc::new(Columns::new(self.sheet, headers, version))));
         true
     }
 
     /// The shape of the row last read: that of the header, or one of its width in which everything stands in its place.
     fn shape(&self, fields: &Fields<'_>) -> Option<usize> {
         self.header.or_else(|| {
-            let of_width = |shape: &&Shape| shape.names.len() == fields.len();
-            let fitting =
-                self.shapes.iter().position(|shape| of_width(&shape) && shape.fits(self.sheet, fields));
+            let of_width = |shape: &&Shape| shape.columns.names.len() == fields.len();
+            let fitting = self
+                .shapes
+                .iter()
+                .position(|shape| of_width(&shape) && shape.columns.fits(self.sheet, fields));
             fitting.or_else(|| self.shapes.iter().position(|shape| of_width(&shape)))
         })
     }
@@ -394,7 +422,8 @@ impl<'a> Reader<'a> {
         let fields = self.rows.fields();
         let fault = |reason, message: String| Row::fault(position, reason, message, self.rows.verbatim());
         let Some(place) = self.shape(&fields) else {
-            let widths: Vec<String> = self.shapes.iter().map(|shape| shape.names.len().to_string()).collect();
+            let widths: Vec<String> =
+                self.shapes.iter().map(|shape| shape.columns.names.len().to_string()).collect();
             let message = format!(
                 "{} columns where {} has {}; correct the row and send it again",
                 fields.len(),
@@ -404,20 +433,26 @@ impl<'a> Reader<'a> {
             return fault(Reason::ColumnsMismatch, message);
         };
         let shape = &self.shapes[place];
-        if shape.repeated(&fields) || (self.header.is_none() && self.sheet.is_header(&fields)) {
+        if shape.columns.repeated(&fields) || (self.header.is_none() && self.sheet.is_header(&fields)) {
             return Row::Skipped { position, why: Skip::RepeatedHeader };
         }
         let cells = shape.cells(self.sheet, fields);
         if let Some(why) = (self.sheet.skip)(&cells) {
             return Row::Skipped { position, why };
         }
-        let layout = match &shape.layout {
-            Ok(layout) => Arc::clone(layout),
+        let layout = || match shape.layout(self.sheet, &self.dialect) {
+            Ok(layout) => Ok(Arc::clone(layout)),
             Err(unusable) => {
-                return fault(Reason::ColumnsUnusable, format!("{unusable}; {}", self.sheet.advice));
+                Err(fault(Reason::ColumnsUnusable, format!("{unusable}; {}", self.sheet.advice)))
             }
         };
-        let count = shape.names.len();
+        // A header without what identity needs is the fault, not what stands below it.
+        if self.header.is_some()
+            && let Err(fault) = layout()
+        {
+            return fault;
+        }
+        let count = shape.columns.names.len();
         if fields.len() != count {
             let message = format!(
                 "{} columns where the header names {count}: look for a separator without quotes, correct the row and send it again",
@@ -425,8 +460,8 @@ impl<'a> Reader<'a> {
             );
             return fault(Reason::ColumnsMismatch, message);
         }
-        if let Some(place) = shape.misplaced(self.sheet, &fields) {
-            let header = layout.columns.get(place).map(|column| column.header.as_str());
+        if let Some(place) = shape.columns.misplaced(self.sheet, &fields) {
+            let header = shape.columns.headers.get(place).map(String::as_str);
             let message = format!(
                 "what stands in column {} is no {}, as if columns were shifted by a separator or quote too many or too few; \
                  correct the row and send it again",
@@ -435,6 +470,10 @@ impl<'a> Reader<'a> {
             );
             return fault(Reason::ColumnsMismatch, message).in_field(header);
         }
+        let layout = match layout() {
+            Ok(layout) => layout,
+            Err(fault) => return fault,
+        };
         if may_be_cut(&self.rows, &layout, count) {
             return fault(Reason::ColumnsMismatch, MAY_BE_CUT.to_owned());
         }
@@ -462,8 +501,10 @@ impl RowReader for Reader<'_> {
             }
             let (sheet, shapes, header) = (self.sheet, &self.shapes, self.header);
             let whole = |fields: &Fields<'_>| match header {
-                Some(place) => shapes[place].fits(sheet, fields),
-                None => sheet.is_header(fields) || shapes.iter().any(|shape| shape.fits(sheet, fields)),
+                Some(place) => shapes[place].columns.fits(sheet, fields),
+                None => {
+                    sheet.is_header(fields) || shapes.iter().any(|shape| shape.columns.fits(sheet, fields))
+                }
             };
             let Some(piece) = self.rows.read(&whole)? else { return Ok(None) };
             if piece == Piece::Record && self.take_header() {

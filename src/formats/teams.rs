@@ -7,6 +7,7 @@ use crate::record::card::{Card, Evidence, Family, Link, Match, Told, Topic};
 use crate::record::cdr::{Direction, TextColumn};
 use crate::record::document::{LengthUnit, ZoneRule};
 use crate::record::field::Field;
+use std::sync::OnceLock;
 
 const fn plan(name: &'static str, minute: bool) -> Family {
     Family {
@@ -114,7 +115,9 @@ static PSTN_CARD: Card = Card {
 };
 
 /// Calling Plans.
-pub(super) static PSTN: &Sheet = &Sheet {
+pub(super) static PSTN: &Sheet = &PSTN_SHEET;
+
+static PSTN_SHEET: Sheet = Sheet {
     card: &PSTN_CARD,
     separators: &[',', ';', '\t'],
     quote: Some('"'),
@@ -133,6 +136,7 @@ pub(super) static PSTN: &Sheet = &Sheet {
     made: &[],
     skip: none_skipped,
     advice: "download the report with UsageId and Start Time",
+    known: OnceLock::new(),
 };
 
 static ROUTED_CARD: Card = Card {
@@ -181,7 +185,9 @@ static ROUTED_CARD: Card = Card {
 };
 
 /// Direct Routing.
-pub(super) static DIRECT_ROUTING: &Sheet = &Sheet {
+pub(super) static DIRECT_ROUTING: &Sheet = &DIRECT_ROUTING_SHEET;
+
+static DIRECT_ROUTING_SHEET: Sheet = Sheet {
     card: &ROUTED_CARD,
     separators: &[',', ';', '\t'],
     quote: Some('"'),
@@ -204,6 +210,7 @@ pub(super) static DIRECT_ROUTING: &Sheet = &Sheet {
     made: &[("cause", cause)],
     skip: none_skipped,
     advice: "download the report with Correlation ID, Invite time and both numbers",
+    known: OnceLock::new(),
 };
 
 fn is_call_type(text: &str) -> bool {

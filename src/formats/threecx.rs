@@ -9,6 +9,7 @@ use crate::record::card::{Card, Evidence, Family, Match, Told, Topic};
 use crate::record::cdr::{Direction, Disposition};
 use crate::record::document::{LengthUnit, ZoneRule};
 use crate::record::field::Field;
+use std::sync::OnceLock;
 
 const fn family(name: &'static str, minute: bool) -> Family {
     Family {
@@ -146,7 +147,9 @@ const FIELDS: [&str; 27] = [
 ];
 
 /// The CDR file.
-pub(super) static CDR: &Sheet = &Sheet {
+pub(super) static CDR: &Sheet = &CDR_SHEET;
+
+static CDR_SHEET: Sheet = Sheet {
     card: &CARD,
     separators: &[',', ';', '\t'],
     quote: None,
@@ -176,6 +179,7 @@ pub(super) static CDR: &Sheet = &Sheet {
     made: &[("leg direction", direction)],
     skip: none_skipped,
     advice: "have all fields written in the order in which the console lists them",
+    known: OnceLock::new(),
 };
 
 fn is_number(text: &str) -> bool {

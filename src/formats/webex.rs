@@ -7,6 +7,7 @@ use crate::record::card::{Card, Evidence, Family, Link, Match, Told, Topic};
 use crate::record::cdr::{Direction, Disposition, TextColumn};
 use crate::record::document::{LengthUnit, ZoneRule};
 use crate::record::field::Field;
+use std::sync::OnceLock;
 
 const fn family(name: &'static str, minute: bool) -> Family {
     Family {
@@ -122,7 +123,9 @@ static CARD: Card = Card {
 };
 
 /// The report.
-pub(super) static DETAILED_CALL_HISTORY: &Sheet = &Sheet {
+pub(super) static DETAILED_CALL_HISTORY: &Sheet = &DETAILED_CALL_HISTORY_SHEET;
+
+static DETAILED_CALL_HISTORY_SHEET: Sheet = Sheet {
     card: &CARD,
     separators: &[',', ';', '\t'],
     quote: Some('"'),
@@ -145,6 +148,7 @@ pub(super) static DETAILED_CALL_HISTORY: &Sheet = &Sheet {
     made: &[("outcome", outcome)],
     skip: none_skipped,
     advice: "download the report with Report ID and Start time",
+    known: OnceLock::new(),
 };
 
 /// Answered, or the reason why not.

@@ -5,6 +5,10 @@ use crate::sqlite::Prepared;
 use crate::sqlite::raw::{SqlError, Value};
 use std::ops::ControlFlow;
 
+/// Stands in a bookmark's value for the delivery that it moves with: its id, or that of the earlier delivery whose bytes
+/// it repeats, whose original it shares.
+pub const DELIVERY: &str = "{delivery}";
+
 /// How far a source has read, or what it knows of one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bookmark {
@@ -26,6 +30,24 @@ impl Intake {
         })
     }
 
+    /// Writes bookmarks that move without a delivery. What is not `flushed` may be lost in a power cut.
+    pub fn put_bookmarks(&self, bookmarks: Vec<Bookmark>, flushed: bool) -> Result<(), IntakeError> {
+        let step = move |db: &mut Prepared<'_>| bookmarks.iter().try_for_each(|bookmark| put(db, bookmark));
+        if flushed { self.write(step) } else { self.write_unflushed(step) }
+    }
+
+    /// Forgets bookmarks of a source. A power cut may bring them back.
+    pub fn forget_bookmarks(&self, source: &str, keys: Vec<String>) -> Result<(), IntakeError> {
+        let source = source.to_owned();
+        self.write_unflushed(move |db| {
+            for key in &keys {
+                let sql = "DELETE FROM bookmark WHERE source = ? AND key = ?";
+                db.run(sql, &[Value::Text(&source), Value::Text(key)])?;
+            }
+            Ok(())
+        })
+    }
+
     /// All bookmarks of a source, as much of each key and value as `take` makes of them: there may be many.
     pub fn bookmarks<T: Send + 'static>(
         &self,
@@ -43,6 +65,14 @@ impl Intake {
             Ok(taken)
         })
     }
+}
+
+/// Moves a bookmark with this delivery.
+pub(super) fn put_with(db: &mut Prepared<'_>, bookmark: &Bookmark, delivery: &str) -> Result<(), SqlError> {
+    if !bookmark.value.contains(DELIVERY) {
+        return put(db, bookmark);
+    }
+    put(db, &Bookmark { value: bookmark.value.replace(DELIVERY, delivery), ..bookmark.clone() })
 }
 
 pub(super) fn put(db: &mut Prepared<'_>, bookmark: &Bookmark) -> Result<(), SqlError> {

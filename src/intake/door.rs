@@ -110,6 +110,8 @@ impl Intake {
     /// Makes one delivery durable whose bytes are those of a file that somebody opened: whoever could open it may hand
     /// it in, wherever it lies. Its body is copied, and `body` is not looked at.
     pub fn accept_open(&self, mut delivery: Delivery, file: File) -> Outcome<Receipt> {
+        // The sender's disk and ours.
+        let _waiting = crate::pulse::waiting();
         self.settle_earlier();
         let mut room = self.measure()?;
         let name = PathBuf::from(&delivery.name);

@@ -189,6 +189,12 @@ impl IntakeError {
         }
     }
 
+    /// Whether somebody else holds `spool.db`: that passes by itself.
+    pub const fn is_locked_out(&self) -> bool {
+        // SQLITE_BUSY, SQLITE_LOCKED
+        matches!(self, Self::Database { source, .. } if matches!(source.code & 0xff, 5 | 6))
+    }
+
     /// Whether only the delivery in hand is at fault, so that others may go on.
     pub fn is_of_one(&self) -> bool {
         match self {

@@ -28,7 +28,7 @@ mod tokens;
 mod wishes;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
-pub use bookmarks::Bookmark;
+pub use bookmarks::{Bookmark, DELIVERY};
 pub use dropped::Dropped;
 pub use error::IntakeError;
 pub use outcomes::Told;

@@ -75,7 +75,8 @@ fn write_arrival(db: &mut Prepared<'_>, arrival: &Arrival) -> Result<bool, SqlEr
         db.run(sql, &[Value::Text(&arrival.id.to_string()), Value::Blob(bytes)])?;
     }
     if let Some(bookmark) = &arrival.bookmark {
-        bookmarks::put(db, bookmark)?;
+        let id = arrival.id.to_string();
+        bookmarks::put_with(db, bookmark, repeat_of.as_deref().unwrap_or(&id))?;
     }
     Ok(repeat_of.is_some())
 }

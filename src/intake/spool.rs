@@ -332,13 +332,7 @@ impl Intake {
 
     /// Puts a delivery back after a failure, behind the others.
     pub fn release(&self, id: DeliveryId) -> Result<(), IntakeError> {
-        self.write_unflushed(move |db| {
-            db.run(
-                "UPDATE receipt SET state = 'waiting', rowid = (SELECT max(rowid) + 1 FROM receipt)
-                 WHERE id = ? AND state = 'reading'",
-                &[Value::Text(&id.to_string())],
-            )
-        })?;
+        self.write_unflushed(move |db| put_back(db, &id.to_string()))?;
         self.announce_work();
         Ok(())
     }
@@ -351,7 +345,8 @@ impl Intake {
             db.run(
                 "UPDATE receipt SET state = iif(bytes > ? OR EXISTS (SELECT 1 FROM growing
                                                                      WHERE growing.id = receipt.id AND ended = 1),
-                                                'waiting', 'unfinished')
+                                                'waiting', 'unfinished'),
+                                    stuck_reason = NULL
                   WHERE id = ? AND state = 'reading'",
                 &[Value::unsigned(bytes), Value::Text(&id.to_string())],
             )?;
@@ -366,14 +361,25 @@ impl Intake {
     }
 
     /// Puts a delivery back that alone is at fault: it rests, longer each time, and the others go on. Tells how long.
-    pub fn set_aside(&self, id: DeliveryId, longest: Duration) -> Result<Duration, IntakeError> {
+    /// `stuck` says why it waits for a person, if it does; that outlives the process.
+    pub fn set_aside(
+        &self,
+        id: DeliveryId,
+        longest: Duration,
+        stuck: Option<String>,
+    ) -> Result<Duration, IntakeError> {
         let pause = {
             let mut resting = super::locked(&self.0.resting);
             let pause = resting.get(&id.to_string()).map_or(FIRST_REST, |rest| rest.pause * 2).min(longest);
             resting.insert(id.to_string(), Rest { until: Instant::now() + pause, pause });
             pause
         };
-        self.release(id)?;
+        self.write_unflushed(move |db| {
+            let (id, reason) = (id.to_string(), stuck.as_deref().map_or(Value::Null, Value::Text));
+            db.run("UPDATE receipt SET stuck_reason = ? WHERE id = ?", &[reason, Value::Text(&id)])?;
+            put_back(db, &id)
+        })?;
+        self.announce_work();
         Ok(pause)
     }
 
@@ -502,6 +508,15 @@ impl Intake {
             db.one(sql, &[Value::Text(&id.to_string())], |row| row.blob(0).to_vec())
         })
     }
+}
+
+fn put_back(db: &mut Prepared<'_>, id: &str) -> Result<(), SqlError> {
+    db.run(
+        "UPDATE receipt SET state = 'waiting', rowid = (SELECT max(rowid) + 1 FROM receipt)
+         WHERE id = ? AND state = 'reading'",
+        &[Value::Text(id)],
+    )?;
+    Ok(())
 }
 
 /// Notes that rows came from a source.

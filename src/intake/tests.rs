@@ -429,13 +429,13 @@ fn a_delivery_that_was_set_aside_rests_longer_each_time_and_holds_up_nobody() ->
     let longest = Duration::from_millis(400);
     let failing = accept_one(&intake, bytes("1"))?.id;
     assert_eq!(next(&intake)?.spooled.id, failing);
-    assert_eq!(intake.set_aside(failing, longest)?, Duration::from_millis(250));
+    assert_eq!(intake.set_aside(failing, longest, None)?, Duration::from_millis(250));
     assert!(intake.claim_next()?.is_none(), "it rests");
     let good = accept_one(&intake, bytes("2"))?.id;
     assert_eq!(next(&intake)?.spooled.id, good);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(next(&intake)?.spooled.id, failing);
-    assert_eq!(intake.set_aside(failing, longest)?, longest);
+    assert_eq!(intake.set_aside(failing, longest, None)?, longest);
     Ok(())
 }
 

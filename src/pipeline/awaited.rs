@@ -126,6 +126,8 @@ impl Expected<'_> {
     /// Waits so long for news; each is told once.
     pub fn news(&self, patience: Duration) -> Option<News> {
         let id = self.id?;
+        // For the threads that store.
+        let _waiting = crate::pulse::waiting();
         let waited = self.awaited.lock();
         let none = |waited: &mut Waited| waited.known.get(&id).is_none_or(|seen| seen.news.is_none());
         let (mut waited, _) = self

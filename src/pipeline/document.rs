@@ -105,7 +105,9 @@ pub(super) fn read(
     }
     let hasher = (!context.plain).then(blake3::Hasher::new);
     let mut reader = Watched { inner: reader, hasher, bytes: 0 };
-    let mut head = vec![0; HEAD];
+    // One byte more than a plain body has shows that it ends there.
+    let most = if context.plain { context.spooled.bytes.saturating_add(1) } else { u64::MAX };
+    let mut head = vec![0; usize::try_from(most).map_or(HEAD, |most| most.min(HEAD))];
     let Filled { bytes: length, whole } = match read_up_to(&mut reader, &mut head) {
         Ok(filled) => filled,
         Err(error) => match broken(&error) {

@@ -7,7 +7,7 @@ use super::body::{self, BodyRead};
 use super::document;
 use super::{
     Ended, LONGEST_PAUSE, LONGEST_REST, Pipeline, PipelineError, RUNS_WHILE_CHANGING, Worked, ended, journal,
-    start_of,
+    progress, start_of,
 };
 use crate::intake::{Claimed, Retirement};
 use crate::record::delivery::Spooled;
@@ -93,9 +93,10 @@ impl Group<'_> {
     fn failed(&mut self, spooled: &Spooled, error: PipelineError) -> Result<(), PipelineError> {
         if error.is_of_one() {
             let longest = if error.actor() == Actor::Broken { LONGEST_REST } else { LONGEST_PAUSE };
-            let pause = self.pipeline.parts.intake.set_aside(spooled.id, longest)?;
+            let stuck = progress::stuck(spooled, &error);
+            let pause = self.pipeline.parts.intake.set_aside(spooled.id, longest, stuck.clone())?;
             journal::set_aside(spooled, &error, pause);
-            self.pipeline.parts.progress.rests(spooled, &error);
+            self.pipeline.parts.progress.rests(spooled, stuck);
             self.worked.push(Worked { id: spooled.id, outcome: Err(error) });
         } else {
             self.pipeline.parts.intake.release(spooled.id)?;

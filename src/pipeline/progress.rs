@@ -31,6 +31,21 @@ struct Stuck {
     message: String,
 }
 
+/// Why a delivery rests until a person acts; `None`: nobody need.
+pub(super) fn stuck(spooled: &Spooled, error: &PipelineError) -> Option<String> {
+    if error.actor() != Actor::Broken {
+        return None;
+    }
+    Some(match error {
+        // They name the file, which whoever watches need not know.
+        PipelineError::Intake(_) | PipelineError::OriginalGone { .. } => format!(
+            "the body or original of delivery {id} cannot be used; `journalctl CDRD_DELIVERY={id}` says what to do",
+            id = spooled.id
+        ),
+        error => error.to_string(),
+    })
+}
+
 impl Progress {
     pub(super) fn add_bytes(&self, id: DeliveryId, bytes: u64) {
         crate::pulse::beat();
@@ -67,20 +82,14 @@ impl Progress {
         sources.into_iter().map(|(source, tally)| SourceTally { source, ..tally }).collect()
     }
 
-    /// Notes why a delivery rests, if it rests until a person acts.
-    pub(super) fn rests(&self, spooled: &Spooled, error: &PipelineError) {
-        if error.actor() != Actor::Broken {
-            return self.moves(spooled.id);
+    /// Notes that a delivery rests, and why it waits for a person, if it does.
+    pub(super) fn rests(&self, spooled: &Spooled, stuck: Option<String>) {
+        match stuck {
+            None => self.moves(spooled.id),
+            Some(message) => {
+                self.stuck().insert(spooled.id, Stuck { source: spooled.source.clone(), message });
+            }
         }
-        let message = match error {
-            // They name the file, which whoever watches need not know.
-            PipelineError::Intake(_) | PipelineError::OriginalGone { .. } => format!(
-                "the body or original of delivery {id} cannot be used; `journalctl CDRD_DELIVERY={id}` says what to do",
-                id = spooled.id
-            ),
-            error => error.to_string(),
-        };
-        self.stuck().insert(spooled.id, Stuck { source: spooled.source.clone(), message });
     }
 
     /// A delivery rests no more, or waits for nobody.
@@ -102,21 +111,24 @@ impl Progress {
         self.standing().remove(share.word());
     }
 
-    /// Why storing stands still, and for each source which deliveries wait for a person; nothing while all goes on.
-    pub fn troubles(&self) -> Vec<Trouble> {
+    /// Why storing stands still for all; nothing while it goes on.
+    pub fn standstill(&self) -> Vec<Trouble> {
         let mut troubles: Vec<Trouble> = self.standing().values().cloned().collect();
         troubles.dedup();
+        troubles
+    }
+
+    /// The same, and for each source which deliveries wait for a person.
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let mut troubles = self.standstill();
         let stuck = self.stuck();
         let mut sources: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
         for Stuck { source, message } in stuck.values() {
             sources.entry(source).or_insert((0, message)).0 += 1;
         }
-        troubles.extend(sources.into_iter().map(|(source, (count, oldest))| Trouble {
-            red: true,
-            message: format!(
-                "deliveries of source {source:?} that wait for a person: {count}; the oldest: {oldest}"
-            ),
-        }));
+        let stuck =
+            sources.into_iter().map(|(source, (count, oldest))| Trouble::stuck(source, count, oldest));
+        troubles.extend(stuck);
         troubles
     }
 

@@ -7,7 +7,7 @@ use super::{Ended, Pipeline, PipelineError, Progress, body::ScratchFolder, ended
 use crate::crash_point;
 use crate::intake::{IntakeError, Look, OriginalRead};
 use crate::record::delivery::{DeliveryId, Spooled};
-use crate::store::{DeliveryEnd, DeliverySummary, Switched};
+use crate::store::{DeliveryEnd, DeliverySummary, StoreError, Switched};
 use crate::unpack::{self, Found, UnpackError};
 use std::cell::RefCell;
 use std::io::{Read, Seek, SeekFrom};
@@ -49,7 +49,7 @@ impl Pipeline {
             // They are no measure of equal bytes until they are read: at worst equal bytes are read once more.
             self.parts.intake.forget_seen(&ids)?;
         }
-        let (ended, switched) = self.in_switch(&ids, keep, rows, &mut || {
+        let (ended, switched) = self.in_switch(&ids, keep, rows, stop, &mut || {
             crash_point::reached("replay-withdrawn");
             let mut all = Vec::with_capacity(again.len());
             for spooled in again {
@@ -79,10 +79,15 @@ impl Pipeline {
         withdrawn: &[DeliveryId],
         keep: bool,
         rows: u32,
+        stop: &AtomicBool,
         work: &mut dyn FnMut() -> Result<T, PipelineError>,
     ) -> Result<(T, Switched), PipelineError> {
         let store = &self.parts.store;
-        let done = store.begin_switch(withdrawn).map_err(PipelineError::from).and_then(|()| work());
+        let begun = store.begin_switch(withdrawn, stop).map_err(|error| match error {
+            StoreError::Stopped => PipelineError::Stopping,
+            error => error.into(),
+        });
+        let done = begun.and_then(|()| work());
         match done {
             Ok(value) => Ok((value, store.end_switch(keep, rows)?)),
             Err(error) => {

@@ -90,7 +90,7 @@ impl Pipeline {
             Err(error) => return Err(error),
         }
         let before = self.refresh(spooled)?;
-        let (after, switched) = self.in_switch(&[], true, 0, &mut || {
+        let (after, switched) = self.in_switch(&[], true, 0, stop, &mut || {
             self.read_original(spooled, Some(document.number), stop)?;
             crash_point::reached("retry-read");
             self.refresh(spooled)

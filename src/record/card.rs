@@ -184,9 +184,20 @@ impl Card {
 
 /// Lower case without `.`, `_`, `-` and spaces: firmware and users vary those (`Dest. Channel`, `Dest Channel`).
 pub fn normal_header(header: &str) -> String {
-    header
-        .chars()
-        .filter(|c| !matches!(c, '.' | '_' | '-' | ' ' | '\u{feff}' | '\u{a0}'))
-        .flat_map(char::to_lowercase)
-        .collect()
+    if header.is_ascii() {
+        let kept = header.bytes().filter(|byte| !matches!(byte, b'.' | b'_' | b'-' | b' '));
+        return kept.map(|byte| char::from(byte.to_ascii_lowercase())).collect();
+    }
+    normal(header).collect()
+}
+
+/// Whether a header is this one in its normal form. Nothing is made for it: every field of every document's first rows is
+/// compared with what formats look for.
+pub fn is_named(header: &str, normal_form: &str) -> bool {
+    normal(header).eq(normal_form.chars())
+}
+
+fn normal(header: &str) -> impl Iterator<Item = char> {
+    let kept = header.chars().filter(|c| !matches!(c, '.' | '_' | '-' | ' ' | '\u{feff}' | '\u{a0}'));
+    kept.flat_map(char::to_lowercase)
 }

@@ -21,6 +21,16 @@ pub struct Trouble {
     pub message: String,
 }
 
+impl Trouble {
+    /// Deliveries of a source wait for a person; why the oldest of them does.
+    pub fn stuck(source: &str, deliveries: u64, oldest: &str) -> Self {
+        let message = format!(
+            "deliveries of source {source:?} that wait for a person: {deliveries}; the oldest: {oldest}"
+        );
+        Self { red: true, message }
+    }
+}
+
 /// Whether a disk has no room left.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)

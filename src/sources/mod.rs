@@ -3,3 +3,4 @@
 pub mod folder;
 pub mod poll;
 pub mod polling;
+pub mod sftp;

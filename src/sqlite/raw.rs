@@ -109,9 +109,13 @@ impl<'c> Connection<'c> {
     /// Takes over a locked connection.
     pub fn new(mut lock: LockedSqliteHandle<'c>) -> Self {
         let db = lock.as_raw_handle();
-        // SAFETY: the connection is open and ours; the function needs no argument and is never gone.
+        let none = std::ptr::null_mut::<c_int>();
+        // SAFETY: the connection is open and ours; the function needs no argument and is never gone. The option takes a
+        // number and a place for the answer, which may be null; it cannot fail for it is known to this library.
         unsafe {
             ffi::sqlite3_progress_handler(db.as_ptr(), STEPS, Some(progress), std::ptr::null_mut());
+            // Without it a statement that compares a column with a bound value is planned anew whenever that value changes.
+            ffi::sqlite3_db_config(db.as_ptr(), ffi::SQLITE_DBCONFIG_ENABLE_QPSG, 1 as c_int, none);
         }
         Self(Rc::new(Handle { db, _lock: lock }))
     }

@@ -5,6 +5,7 @@
 
 mod again;
 pub mod digits;
+pub mod lane;
 pub mod query;
 pub mod sqlite;
 
@@ -61,8 +62,9 @@ pub trait Commit: Send + Sync {
     /// as the one they are read in. Gives the rows that changed; takes all of it back when `stop` is set meanwhile.
     fn rederive(&self, origin: &str, time_zone: &str, stop: &AtomicBool) -> Result<u64, StoreError>;
     /// Begins a switch: until it ends nothing that is done can be seen, and a crash takes all of it back. Withdraws what
-    /// these deliveries state; each of their documents begins a new run when it is opened.
-    fn begin_switch(&self, withdrawn: &[DeliveryId]) -> Result<(), StoreError>;
+    /// these deliveries state; each of their documents begins a new run when it is opened. Gives up and leaves all as it
+    /// was when `stop` is set while it withdraws.
+    fn begin_switch(&self, withdrawn: &[DeliveryId], stop: &AtomicBool) -> Result<(), StoreError>;
     /// Ends the switch, all of it becoming visible and durable at once, or takes it back. Tells what it changed, with
     /// at most `rows` rows of each kind.
     fn end_switch(&self, keep: bool, rows: u32) -> Result<Switched, StoreError>;

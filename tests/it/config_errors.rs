@@ -83,6 +83,56 @@ fn keys_and_tables_that_do_not_exist() {
     );
 }
 
+const SERVER: &str = "[[source]]\nname = \"push\"\nkind = \"sftp\"\nlisten = \"127.0.0.1:2022\"\n";
+
+#[test]
+fn an_sftp_server_that_nobody_could_reach_or_use() {
+    assert_said(
+        &format!("{ORIGIN}[[source]]\nname = \"push\"\nkind = \"sftp\"\npath = \"inbox\"\n"),
+        "config.toml:3: source.account: is missing: nobody could log in; `cdrd sftp add-account` writes a [[source.account]] \
+         stanza\nconfig.toml:3: source.listen: is missing; say where the server listens, listen = \"0.0.0.0:2022\"\n\
+         config.toml:6: source.path: there is no such key; known here: listen, feedback, marker, show_days, partial_days, idle, \
+         connections, connections_per_address, legacy_algorithms, name, kind, origin, time_zone, format, expect_every, account",
+    );
+    assert_said(
+        &format!("{ORIGIN}{SERVER}[[source.account]]\nuser = \"../pbx\"\nnetworks = \"pbx.example\"\n"),
+        "config.toml:7: source.account.password_hash: is missing, and so is authorized_keys: nobody could log in; `cdrd sftp \
+         hash-password` makes a hash\nconfig.toml:8: source.account.user: may hold letters from a to z, digits, '-', '_' and '.' \
+         only, 64 at most; choose such a name\nconfig.toml:9: source.account.networks: \"pbx.example\" is no network; write it \
+         like \"192.0.2.0/24\" or \"192.0.2.7\"",
+    );
+}
+
+#[test]
+fn a_password_in_plain_text_is_refused_and_not_repeated() {
+    assert_said(
+        &format!("{ORIGIN}{SERVER}[[source.account]]\nuser = \"hq\"\npassword_hash = \"hunter2\"\n"),
+        "config.toml:9: source.account.password_hash: is no argon2 hash; never write the password itself: `cdrd sftp \
+         hash-password` makes the hash of it",
+    );
+    assert_said(
+        &format!(
+            "{ORIGIN}{SERVER}[[source.account]]\nuser = \"hq\"\nauthorized_keys = \"ssh-rsa nonsense\"\n"
+        ),
+        "config.toml:9: source.account.authorized_keys: is no public key; copy the one line of the .pub file, or name a file of \
+         such lines",
+    );
+}
+
+#[test]
+fn two_servers_on_one_address_and_two_accounts_of_one_name() {
+    let account = "[[source.account]]\nuser = \"hq\"\npassword_hash = { env = \"H\" }\n";
+    assert_said(
+        &format!("{ORIGIN}{SERVER}{account}{account}"),
+        "config.toml:11: source.account.user: \"hq\" is taken by the account at config.toml:7; choose another name",
+    );
+    assert_said(
+        &format!("{ORIGIN}{SERVER}{account}{}{account}", SERVER.replace("push", "second")),
+        "config.toml:10: source.listen: sources \"push\" and \"second\" would both listen on 127.0.0.1:2022; put the accounts \
+         into one of them, or name another port",
+    );
+}
+
 #[test]
 fn a_database_that_cannot_be_used_and_no_password_in_the_answer() {
     assert_said(
@@ -146,8 +196,8 @@ fn kinds_of_sources() {
         &format!(
             "{ORIGIN}[[source]]\nname = \"m\"\nkind = \"pigeon\"\nloft = \"roof\"\n[[source]]\nname = \"n\"\n"
         ),
-        "config.toml:5: source.kind: \"pigeon\" is no kind of source; this version knows: folder, ucm\n\
-         config.toml:7: source.kind: is missing; this version knows the kinds: folder, ucm",
+        "config.toml:5: source.kind: \"pigeon\" is no kind of source; this version knows: folder, sftp, ucm\n\
+         config.toml:7: source.kind: is missing; this version knows the kinds: folder, sftp, ucm",
     );
 }
 

@@ -27,15 +27,16 @@ fn statements() -> Vec<(Table, &'static str, &'static str, bool)> {
             "[keep]" => table = Table::Keep,
             "[[origin]]" => table = Table::Origin,
             "[[source]]" => table = Table::Source,
-            "# kind = \"ucm\"" => table = Table::Ucm,
+            "# [[source]]" => table = Table::Sftp,
+            "#   kind = \"ucm\"" => table = Table::Ucm,
+            "# [[source.account]]" => table = Table::Account,
             "# [[format]]" => table = Table::Format,
             _ if line.starts_with("# [format.columns]") => break,
             _ => {}
         }
         let statement = line.strip_prefix("# ").unwrap_or(line);
         let Some((key, rest)) = statement.split_once(" = ") else { continue };
-        // What kind of source follows is said by lines that are no keys of that kind.
-        if key.contains(' ') || line.starts_with("# kind") || line == "# name = \"ucm\"" {
+        if key.contains(' ') {
             continue;
         }
         let value = rest.split("  #").next().unwrap_or(rest).trim();
@@ -88,7 +89,7 @@ fn a_stated_default_changes_nothing_and_each_example_is_valid() -> Result<(), Bo
     let folder = TempDir::new()?;
     let shipped = loaded(folder.path(), SHIPPED)?;
     for (table, key, value, commented) in statements() {
-        if matches!(table, Table::Format | Table::Ucm) {
+        if matches!(table, Table::Format | Table::Sftp | Table::Account | Table::Ucm) {
             continue;
         }
         let has_default =
@@ -109,6 +110,41 @@ fn a_stated_default_changes_nothing_and_each_example_is_valid() -> Result<(), Bo
                 assert!(other.is_err() || other.is_ok_and(|config| config != shipped), "{key} has no effect");
             }
         }
+    }
+    Ok(())
+}
+
+/// A server with one account and these lines more.
+fn server(folder: &Path, of_source: &str, of_account: &str) -> Result<Config, Box<dyn std::error::Error>> {
+    let required = |lines: &str, name: &str, text: &str| {
+        if lines.starts_with(&format!("{name} =")) { String::new() } else { format!("{text}\n") }
+    };
+    let listen = required(of_source, "listen", "listen = \"127.0.0.1:2022\"");
+    let user = required(of_account, "user", "user = \"someone\"");
+    let hash = required(of_account, "password_hash", "password_hash = { env = \"HASH\" }");
+    let text = format!(
+        "[[origin]]\nname = \"other\"\n[[origin]]\nname = \"pbx\"\n[[source]]\nname = \"push\"\nkind = \"sftp\"\norigin = \"other\"\n\
+         {listen}{of_source}\n[[source.account]]\n{user}{hash}{of_account}\n"
+    );
+    loaded(folder, &text)
+}
+
+#[test]
+fn each_key_of_the_sftp_server_is_valid_as_it_is_shown() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = TempDir::new()?;
+    let plain = server(folder.path(), "", "")?;
+    let shown: Vec<_> = statements()
+        .into_iter()
+        .filter(|(table, ..)| matches!(table, Table::Sftp | Table::Account))
+        .collect();
+    assert!(shown.len() > 15, "{shown:?}");
+    for (table, key, value, _) in shown {
+        let line = format!("{key} = {value}");
+        let (source, account) = if table == Table::Sftp { (line.as_str(), "") } else { ("", line.as_str()) };
+        let with = server(folder.path(), source, account).map_err(|error| format!("{line}: {error}"))?;
+        let has_default =
+            KEYS.iter().any(|known| (known.table, known.name) == (table, key) && known.default.is_some());
+        assert_eq!(with.sources[0].kind == plain.sources[0].kind, has_default, "{line}");
     }
     Ok(())
 }

@@ -128,6 +128,35 @@ fn doors_stay_open_while_something_is_read_again_and_ctrl_c_takes_it_back() {
     site.stop(daemon);
 }
 
+/// A replay that is withdrawing what it will read again hears a stop of the daemon, and whoever asked is told.
+#[test]
+fn a_stop_of_the_daemon_is_heard_while_a_replay_withdraws() {
+    let site = Site::new("UTC", "DE");
+    let go_on = site.path("go-on");
+    let mut command = site.command(&["run"]);
+    command.env("CDRD_HANG", "switch-withdraws").env("CDRD_HANG_UNTIL", &go_on);
+    // Everything withdrawn would be one step too far.
+    command.env("CDRD_CRASH", "replay-withdrawn");
+    let daemon = site.started(command);
+    wait("the daemon", &site, || site.is_up(&daemon) && site.path("var/control.sock").exists());
+    assert_eq!(import(&site, "a.csv", &asterisk_rows(0..40)).status.code(), Some(0));
+    let places = "SELECT id, change_seq, stored_at FROM cdr ORDER BY id";
+    let before = (site.table(), site.query("cdr.db", places));
+    let mut asking = site.command(&["replay", "--all"]);
+    let asking = asking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    wait("the request", &site, || site.log().contains("replay asked for by user"));
+    signal(&daemon.0, rustix::process::Signal::TERM);
+    wait("the stop", &site, || site.log().contains("stopping; the transaction under way"));
+    // The caller's thread has heard of it by then, and the writer is told every few milliseconds.
+    std::thread::sleep(Duration::from_secs(3));
+    fs::write(&go_on, "").expect("the folder is writable");
+    let told = asking.wait_with_output().expect("the child is ours");
+    assert!(said(&told).contains("interrupted; nothing was changed"), "{}\n{}", said(&told), site.log());
+    site.stop(daemon);
+    assert_eq!(before, (site.table(), site.query("cdr.db", places)));
+    assert!(!site.log().contains("does not come to its end"), "{}", site.log());
+}
+
 /// A new configuration waits for a replay that is held in the middle; the stop does not wait for either.
 #[test]
 fn a_stop_is_heard_while_a_configuration_is_read_again() {

@@ -164,6 +164,19 @@ fn deliveries_that_wait_for_a_person_are_red_until_they_are_stored() {
     let told: Value = serde_json::from_slice(&told).expect("JSON");
     assert_eq!(told["troubles"][0], body["troubles"][0]["message"]);
 
+    // It is known while no daemon runs, `check` warns of it before one starts, and the next one finds it again.
+    site.stop(daemon);
+    let shown = site.cdrd(&["status"]).stdout;
+    let shown = String::from_utf8_lossy(&shown).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("not running") && shown.contains(&format!("storing {words}")), "{shown}");
+    let check = site.cdrd(&["check"]);
+    let checked = String::from_utf8_lossy(&check.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(check.status.success() && checked.contains(&format!("warning {words}")), "{checked}");
+    std::fs::remove_file(site.path("log.txt")).expect("the second daemon wrote it");
+    let daemon = site.start(None);
+    let here = address(&site);
+    until("trouble again", &site, || (health(&here).0 == 503).then_some(()));
+
     // Once the origin is there again it is stored, and all is well.
     let stanza = "[[origin]]\nname = \"pbx\"\ntime_zone = \"UTC\"\ncountry = \"DE\"\n";
     std::fs::write(&path, config + &stanza.replace("pbx", "other")).expect("the folder is writable");
@@ -174,6 +187,8 @@ fn deliveries_that_wait_for_a_person_are_red_until_they_are_stored() {
         (status == 200 && body["troubles"] == Value::Array(Vec::new())).then_some(())
     });
     assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["3"]);
+    let told: Value = serde_json::from_slice(&site.cdrd(&["status", "--json"]).stdout).expect("JSON");
+    assert_eq!(told["troubles"], Value::Array(Vec::new()));
     site.stop(daemon);
 }
 

@@ -25,6 +25,7 @@ mod readings;
 mod renames;
 mod repeats;
 mod service;
+mod sftp;
 mod shipped;
 mod site;
 mod sixty;

@@ -1,6 +1,8 @@
 //! The store down and real disks that fill: the door stays open as long as there is room, health says what ails, and
 //! everything goes on by itself.
 
+mod read_only;
+
 use crate::site::{Daemon, Site, asterisk_rows};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -190,9 +192,14 @@ struct Small(PathBuf);
 impl Small {
     /// `None` where this test may not mount.
     fn at(path: PathBuf, options: &str) -> Option<Self> {
+        Self::mounted(path, &["-t", "tmpfs", "-o", options, "tmpfs"])
+    }
+
+    /// The same of what these arguments of `mount` name.
+    fn mounted(path: PathBuf, arguments: &[&str]) -> Option<Self> {
         fs::create_dir_all(&path).expect("our folder");
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&path).stderr(Stdio::null());
+        mount.args(arguments).arg(&path).stderr(Stdio::null());
         if mount.status().is_ok_and(|status| status.success()) {
             return Some(Self(path));
         }
@@ -310,6 +317,31 @@ fn what_nobody_can_read_has_a_quota_and_stays_listed() {
     let status = site.cdrd(&["status"]);
     let words = format!("{} originals that nobody could read were dropped", dropped.len());
     assert!(String::from_utf8_lossy(&status.stdout).contains(&words), "{status:?}");
+    // What is left of each says what it was, why and when, and that there is nothing to be had of it any more.
+    let ledger = format!(
+        "SELECT r.id FROM rejected r JOIN document d ON d.id = r.document_id JOIN delivery l ON l.id = d.delivery_id
+          WHERE l.id = '{}' AND l.name LIKE 'spam-%' AND l.received_at > '2' AND length(l.content_hash) = 32 AND l.bytes > 0
+            AND r.reason = 'format_unknown' AND r.message <> ''",
+        dropped[0]
+    );
+    let id = site.query("cdr.db", &ledger).first().expect("it is listed").clone();
+    let told = |arguments: &[&str]| {
+        let output = site.cdrd(arguments);
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        // The screen may break lines.
+        said.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let shown = told(&["rejected", "show", &id]);
+    assert!(
+        shown.contains("original dropped 2") && shown.contains("let its sender send it again"),
+        "{shown}"
+    );
+    let retried = told(&["rejected", "retry", &id]);
+    assert!(retried.contains("was dropped on 2") && retried.contains("send it again"), "{retried}");
+    let exported = told(&["rejected", "export", "--output", "mend"]);
+    assert_eq!(exported.matches("none: the original was dropped on 2").count(), dropped.len(), "{exported}");
+    assert_eq!(crate::site::files_below(&site.path("mend")).len(), 5 - dropped.len(), "{exported}");
     let listed = site.query("cdr.db", "SELECT count(*) FROM rejected WHERE reason = 'format_unknown'");
     assert_eq!(listed, ["5"], "each rejection stays listed");
     assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["3"]);

@@ -1,5 +1,7 @@
 //! The daemon as systemd sees it: what it is told, a configuration that is read again, and threads that hang.
 
+mod outage;
+
 use crate::site::{Daemon, Site, asterisk_rows, files_below};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -212,6 +214,43 @@ fn a_pipeline_that_never_returns_starves_the_watchdog_too() {
     });
 }
 
+#[test]
+fn a_command_that_never_returns_starves_the_watchdog_too() {
+    let site = Site::new("UTC", "DE");
+    let (mut daemon, ear) = watched(&site, &[("CDRD_HANG", "replay-withdrawn")]);
+    site.drop_file("a.csv", asterisk_rows(0..4).as_bytes());
+    site.wait_drained(&mut daemon);
+    let mut asking = site.command(&["replay", "--all"]).spawn().expect("the binary runs");
+    wait("the starving", &site, || {
+        site.log().contains("a command at the control socket does not come round any more")
+            && !fed(&ear, WITHIN * 2)
+    });
+    drop(daemon);
+    assert!(!asking.wait().expect("the child is ours").success());
+}
+
+/// One waits for the database and one has said nothing yet: neither is late.
+#[test]
+fn commands_that_wait_for_something_outside_feed_the_watchdog() {
+    let site = Site::new("UTC", "DE");
+    let (mut daemon, ear) = watched(&site, &[]);
+    site.drop_file("a.csv", asterisk_rows(0..4).as_bytes());
+    site.wait_drained(&mut daemon);
+    let held = hold(&site);
+    fs::write(site.path("b.csv"), asterisk_rows(10..14)).expect("our folder");
+    let mut asking = site.command(&["import", "b.csv"]).spawn().expect("the binary runs");
+    wait("the request", &site, || site.log().contains("import asked for by user"));
+    let silent = std::os::unix::net::UnixStream::connect(site.path("var/control.sock")).expect("it listens");
+    assert!(fed(&ear, WITHIN * 3), "{}", site.log());
+    assert!(asking.try_wait().expect("the child is ours").is_none(), "it waits:\n{}", site.log());
+    assert!(!site.log().contains("does not come round"), "{}", site.log());
+    drop((held, silent));
+    assert!(asking.wait().expect("the child is ours").success(), "{}", site.log());
+    site.wait_drained(&mut daemon);
+    assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["8"]);
+    site.stop(daemon);
+}
+
 /// The database is held by somebody else for longer than the watchdog's time: that is nothing a restart would mend.
 #[test]
 fn waiting_for_a_locked_database_feeds_the_watchdog() {
@@ -241,8 +280,12 @@ impl Drop for Held {
 }
 
 fn hold(site: &Site) -> Held {
+    hold_that(site, "cdr.db")
+}
+
+fn hold_that(site: &Site, database: &str) -> Held {
     let mut holder = std::process::Command::new("sqlite3")
-        .arg(site.path("var/cdr.db"))
+        .arg(site.path("var").join(database))
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::piped())
         .spawn()
@@ -334,6 +377,23 @@ fn a_start_waits_for_a_locked_database_with_its_doors_open_and_hears_a_stop() {
     site.wait_drained(&mut daemon);
     assert_eq!(site.query("cdr.db", "SELECT count(*) FROM cdr"), ["4"]);
     site.stop(daemon);
+}
+
+/// What the operator's page tells to add is what the unit shows.
+#[test]
+fn the_unit_shows_how_a_secret_is_handed_over() {
+    let unit = fs::read_to_string(crate::site::repository("systemd/cdrd.service")).expect("it is there");
+    let page = fs::read_to_string(crate::site::repository("docs/operating.md")).expect("it is there");
+    let shown =
+        unit.lines().find_map(|line| line.strip_prefix("#LoadCredential=")).expect("a commented line");
+    let (name, path) = shown.split_once(':').expect("a name and a path");
+    for words in [
+        format!("LoadCredential={name}:{path}"),
+        format!("password = {{ credential = \"{name}\" }}"),
+        format!("install -m 0600 /dev/stdin {path}"),
+    ] {
+        assert!(page.contains(&words), "{words}");
+    }
 }
 
 fn check(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {

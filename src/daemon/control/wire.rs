@@ -76,7 +76,7 @@ pub struct Here {
     pub version: String,
     /// Hash of the configuration files as it read them.
     pub written: String,
-    /// Why storing stands still, and what waits for a person.
+    /// Why storing stands still.
     #[serde(default)]
     pub troubles: Vec<Trouble>,
 }
@@ -92,7 +92,7 @@ impl Here {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             written: hex(&storing.config.written),
-            troubles: storing.pipeline.progress().troubles(),
+            troubles: storing.pipeline.progress().standstill(),
         }
     }
 }

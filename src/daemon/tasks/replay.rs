@@ -119,7 +119,7 @@ impl Bench<'_> {
         origins: &[&OriginConfig],
     ) -> Result<Switched, StoreError> {
         let store = &self.storing.store;
-        store.begin_switch(&[])?;
+        store.begin_switch(&[], self.stop)?;
         for origin in origins {
             if let Err(error) = store.rederive(&origin.name, &self.zone(origin), self.stop) {
                 // A daemon goes on after this: the switch must not stay open.

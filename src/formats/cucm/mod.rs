@@ -11,6 +11,7 @@ use crate::record::cdr::TextColumn;
 use crate::record::document::{LengthUnit, ZoneRule};
 use crate::record::field::Field;
 use crate::record::outcome::Skip;
+use std::sync::OnceLock;
 
 const BY_PKID: &[Match] = &[Match::Text(Field::UniqueId), Match::Time(Field::Start)];
 
@@ -116,7 +117,9 @@ static CDR_CARD: Card = Card {
 };
 
 /// Call detail records.
-pub(super) static CDR: &Sheet = &Sheet {
+pub(super) static CDR: &Sheet = &CDR_SHEET;
+
+static CDR_SHEET: Sheet = Sheet {
     card: &CDR_CARD,
     separators: &[',', ';', '\t'],
     quote: Some('"'),
@@ -171,6 +174,7 @@ pub(super) static CDR: &Sheet = &Sheet {
         }
     },
     advice: "have it sent with its columns pkid and dateTimeOrigination, as CUCM writes it",
+    known: OnceLock::new(),
 };
 
 static CMR_CARD: Card = Card {
@@ -199,7 +203,9 @@ static CMR_CARD: Card = Card {
 };
 
 /// Quality reports.
-pub(super) static CMR: &Sheet = &Sheet {
+pub(super) static CMR: &Sheet = &CMR_SHEET;
+
+static CMR_SHEET: Sheet = Sheet {
     card: &CMR_CARD,
     separators: &[',', ';', '\t'],
     quote: Some('"'),
@@ -213,6 +219,7 @@ pub(super) static CMR: &Sheet = &Sheet {
     made: &[],
     skip: |cells| Some(if is_type_row(cells) { Skip::Mark } else { Skip::Quality }),
     advice: "have it sent as CUCM writes it",
+    known: OnceLock::new(),
 };
 
 /// Seconds since 1970 in the years of CUCM, or 0.

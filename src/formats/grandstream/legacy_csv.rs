@@ -7,7 +7,7 @@ use crate::formats::dates::{Survey, epoch_of, is_time};
 use crate::formats::syntax::delimited::{Delimited, Piece};
 use crate::formats::syntax::{Fields, encoding};
 use crate::formats::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
-use crate::record::card::{Card, Evidence, Told, normal_header};
+use crate::record::card::{Card, Evidence, Told, is_named, normal_header};
 use crate::record::document::{Column, Dialect, Layout, RowKind};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Skip};
@@ -172,12 +172,12 @@ impl RowReader for Reader<'_> {
 
 impl Header {
     fn of(fields: &Fields<'_>, dialect: &Dialect) -> Option<Self> {
+        if !NEEDED.iter().all(|needed| fields.iter().any(|name| is_named(&name, needed))) {
+            return None;
+        }
         let names: Vec<String> = fields.iter().map(Cow::into_owned).collect();
         let normal: Vec<String> = names.iter().map(|name| normal_header(name)).collect();
         let place = |name: &str| normal.iter().position(|normal| normal == name);
-        if !NEEDED.iter().all(|name| place(name).is_some()) {
-            return None;
-        }
         let (clid, lastdata, start) = (place("clid")?, place("lastdata")?, place("start")?);
         if clid > lastdata || lastdata > start {
             return None;

@@ -7,7 +7,7 @@ use crate::formats::dates::{Survey, epoch_of, is_time};
 use crate::formats::syntax::delimited::{Delimited, Piece};
 use crate::formats::syntax::{Fields, encoding};
 use crate::formats::{Claim, Format, Head, MAY_BE_CUT, Row, RowReader, Verdict, may_be_cut};
-use crate::record::card::{Card, Evidence, Told, normal_header};
+use crate::record::card::{Card, Evidence, Told, is_named, normal_header};
 use crate::record::delivery::printable;
 use crate::record::document::{Dialect, Layout, LayoutUnusable, RowKind};
 use crate::record::field::Field;
@@ -92,6 +92,11 @@ const DISTINCTIVE: [&str; 11] = [
     "destchannel",
     "lastapp",
 ];
+/// Names one of which every header has.
+fn telling() -> impl Iterator<Item = &'static str> {
+    ["callernumber", "callfrom"].into_iter().chain(DISTINCTIVE)
+}
+
 /// Names that are known but map to nothing.
 const UNMAPPED: [&str; 4] = ["callernat", "calleenat", "amaflags", "premiercaller"];
 /// Lines among which the header must be; the first 15 may be titles.
@@ -199,6 +204,10 @@ struct Header {
 impl Header {
     /// The header, if these fields are one.
     fn of(fields: &Fields<'_>, dialect: &Dialect) -> Option<Self> {
+        // One look tells most rows: a header has several of these.
+        if !fields.iter().any(|name| telling().any(|telling| is_named(&name, telling))) {
+            return None;
+        }
         let mut names: Vec<String> = fields.iter().map(Cow::into_owned).collect();
         let width = names.len();
         // Spreadsheets end every line with separators when one row was longer.

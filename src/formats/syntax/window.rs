@@ -5,6 +5,8 @@
 use std::io::{ErrorKind, Read, Result};
 
 const CHUNK: usize = 64 * 1024;
+/// What is loaded first: most documents that a format looks at are shorter, and it refuses most.
+const FIRST: usize = 4 * 1024;
 
 /// A window that slides over the bytes of a document.
 pub struct Window<'a> {
@@ -41,12 +43,14 @@ impl<'a> Window<'a> {
         if self.ended {
             return Ok(false);
         }
-        if self.buffer.len() - self.filled < CHUNK / 4 {
+        let room = self.buffer.len() - self.filled;
+        if room == 0 || room < (self.buffer.len() / 4).min(CHUNK / 4) {
             let released = self.place(keep.min(self.end()));
             self.buffer.copy_within(released..self.filled, 0);
             self.filled -= released;
             self.base += released as u64;
-            let wanted = (self.filled + CHUNK).next_power_of_two();
+            let step = if self.end() == 0 { FIRST } else { CHUNK };
+            let wanted = (self.filled + step).next_power_of_two();
             if self.buffer.len() < wanted {
                 let mut grown = vec![0; wanted];
                 grown[..self.filled].copy_from_slice(&self.buffer[..self.filled]);

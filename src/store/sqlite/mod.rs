@@ -18,6 +18,7 @@ mod lineage;
 mod pace;
 mod place;
 pub mod query;
+mod queue;
 mod ready;
 mod rederive;
 mod rejections;
@@ -31,7 +32,7 @@ mod writer;
 
 use super::{
     Chunk, Commit, Committed, DeliveryEnd, DeliveryStart, DeliverySummary, DocumentStart, Opened,
-    OpenedGrowing, OriginRow, OriginStart, Pending, Retry, StoreError, Switched,
+    OpenedGrowing, OriginRow, OriginStart, Pending, Retry, StoreError, Switched, lane,
 };
 use crate::pulse;
 use crate::record::delivery::{DeliveryId, printable};
@@ -40,20 +41,18 @@ use crate::sqlite::raw;
 use checkpoint::Checkpointer;
 use database::{Database, Fault};
 use place::Place;
+use queue::{Lane, Queue};
 use ready::Ready;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use writer::{Answer, Command, Done, Turn, Work, Writer};
-
-/// Chunks on their way to the writer: enough to keep it busy, few enough to bound memory.
-const QUEUE: usize = 8;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -63,7 +62,7 @@ pub struct Sqlite(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    queue: SyncSender<Command>,
+    queue: Arc<Queue>,
     writer: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// The last chunk held nothing new: a file that comes again is known row after row, and none needs to be made
     /// ready.
@@ -91,7 +90,8 @@ impl Sqlite {
     ) -> Result<Self, StoreError> {
         let options = options(path, synchronous);
         let name = printable(path.as_os_str().as_bytes());
-        let (queue, commands) = sync_channel(QUEUE);
+        let queue = Arc::<Queue>::default();
+        let commands = queue.clone();
         let (ready, opened) = channel();
         let writer = std::thread::Builder::new().name("cdrd-writer".to_owned()).spawn(move || {
             let _enrolled = pulse::enrol("the store's writer");
@@ -156,16 +156,29 @@ impl Sqlite {
         self.hand_over(Work { step: Box::new(step), refuse, turn, durable, rows: 1, document: 0 }, answer)
     }
 
+    /// The same for work that looks whether to stop; waits for its end.
+    fn ask_stoppable<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        stop: &AtomicBool,
+        work: impl FnOnce(&mut Database<'_>, &AtomicBool) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // The writer is another thread, and outlives whoever asks.
+        let halt = Arc::new(AtomicBool::new(stop.load(Ordering::Relaxed)));
+        let heard = halt.clone();
+        self.ask(turn, true, move |db| work(db, &heard))
+            .wait_while(|| halt.store(stop.load(Ordering::Relaxed), Ordering::Relaxed))
+    }
+
     fn hand_over<T>(&self, work: Work, answer: Receiver<Result<T, StoreError>>) -> Pending<T> {
         let durable = work.durable;
+        let lane = if lane::gives_way() { Lane::Bulk } else { Lane::Small };
         // When the writer has ended the answer's other end is dropped with the work, which says so.
-        let waiting = pulse::waiting();
-        let _ = self.0.queue.send(Command::Work(work));
-        drop(waiting);
+        self.0.queue.push(lane, Command::Work(work));
         let queue = self.0.queue.clone();
         Pending::new(answer, move || {
             if durable {
-                let _ = queue.send(Command::Hurry);
+                queue.push(lane, Command::Hurry);
             }
         })
     }
@@ -175,8 +188,7 @@ impl Inner {
     fn close(&self) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(writer) = writer else { return };
-        // Fails only if the writer has ended already.
-        let _ = self.queue.send(Command::Close);
+        self.queue.close();
         if writer.join().is_err() {
             tracing::error!("the store's writer panicked; what it had not answered is not stored");
         }
@@ -268,17 +280,14 @@ impl Commit for Sqlite {
 
     fn rederive(&self, origin: &str, time_zone: &str, stop: &AtomicBool) -> Result<u64, StoreError> {
         let (origin, time_zone) = (origin.to_owned(), time_zone.to_owned());
-        // The writer is another thread, and outlives whoever asks.
-        let halt = Arc::new(AtomicBool::new(stop.load(Ordering::Relaxed)));
-        let heard = halt.clone();
-        let work = move |db: &mut Database<'_>| rederive::rederive(db, &origin, &time_zone, &heard);
-        self.ask(Turn::Shares, true, work)
-            .wait_while(|| halt.store(stop.load(Ordering::Relaxed), Ordering::Relaxed))
+        self.ask_stoppable(Turn::Shares, stop, move |db, stop| {
+            rederive::rederive(db, &origin, &time_zone, stop)
+        })
     }
 
-    fn begin_switch(&self, withdrawn: &[DeliveryId]) -> Result<(), StoreError> {
+    fn begin_switch(&self, withdrawn: &[DeliveryId], stop: &AtomicBool) -> Result<(), StoreError> {
         let withdrawn = withdrawn.to_vec();
-        self.ask(Turn::Opens, true, move |db| switch::begin(db, &withdrawn)).wait()
+        self.ask_stoppable(Turn::Opens, stop, move |db, stop| switch::begin(db, &withdrawn, stop))
     }
 
     fn end_switch(&self, keep: bool, rows: u32) -> Result<Switched, StoreError> {
@@ -315,9 +324,10 @@ fn serve(
     path: &str,
     derive: Arc<dyn Derive>,
     handle: &Handle,
-    commands: &Receiver<Command>,
+    commands: &Queue,
     ready: &std::sync::mpsc::Sender<Result<(), StoreError>>,
 ) {
+    let commands = commands.taker();
     let mut connection = match handle.block_on(connect(options)) {
         Ok(connection) => connection,
         Err(error) => {
@@ -328,7 +338,7 @@ fn serve(
     let checkpointer = match work(&mut connection, options, path, derive, handle) {
         Ok(writer) => {
             let _ = ready.send(Ok(()));
-            Some(writer.run(commands))
+            Some(writer.run(&commands))
         }
         Err(error) => {
             let _ = ready.send(Err(error));

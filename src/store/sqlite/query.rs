@@ -5,6 +5,7 @@ mod again;
 use super::{legs, lineage, rejections};
 use crate::dedup::Identified;
 use crate::record::delivery::DeliveryId;
+use crate::record::disk::Trouble;
 use crate::store::DeliveryStart;
 use crate::store::query::{
     CardOf, DeliveryWish, KnownLayout, LegWish, Overview, Query, QueryError, ReadDocument, RejectedDocument,
@@ -83,6 +84,8 @@ impl SqliteQuery {
         params: &[Value],
         see: &mut See<'_>,
     ) -> Result<Vec<String>, QueryError> {
+        // Another thread reads the disk.
+        let _waiting = crate::pulse::waiting();
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let read = async {
             let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await?;
@@ -298,6 +301,24 @@ impl SqliteQuery {
             .ok()
             .and_then(|table| Some((number(&table.rows.first()?[0]), number(&table.rows[0][1]))))
             .unwrap_or_default()
+    }
+
+    /// When the original of a delivery was dropped, in UTC; nothing where nobody noted it.
+    pub fn dropped_at(&self, delivery: &str) -> Option<String> {
+        let sql = "SELECT dropped_at FROM spool.dropped_original WHERE id = ?1";
+        let table = self.table(sql, &[Value::Text(delivery.to_owned())]).ok()?;
+        Some(table.rows.first()?[0].text().to_owned())
+    }
+
+    /// For each source that has some, how many deliveries wait for a person, and why the oldest does; nothing where nobody
+    /// noted it.
+    pub fn stuck(&self) -> Vec<Trouble> {
+        let sql =
+            "SELECT source, count(*), stuck_reason, min(id) FROM spool.receipt WHERE stuck_reason IS NOT NULL
+                    GROUP BY source";
+        let count = |value: &Value| u64::try_from(value.integer()).unwrap_or(0);
+        let rows = self.table(sql, &[]).unwrap_or_default().rows;
+        rows.iter().map(|row| Trouble::stuck(row[0].text(), count(&row[1]), row[2].text())).collect()
     }
 
     /// The layouts of a format.

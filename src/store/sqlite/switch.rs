@@ -12,12 +12,14 @@ use super::insert::Reading;
 use super::pace::Pace;
 use super::raw::{self, Value};
 use super::{calls, rederive, summaries};
+use crate::crash_point;
 use crate::dedup::Key;
 use crate::record::delivery::DeliveryId;
 use crate::store::query::Value as Told;
-use crate::store::{RowChange, Switched};
+use crate::store::{RowChange, StoreError, Switched};
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Groups per batch: bounds memory, not the transaction.
 const BATCH: i64 = 1000;
@@ -28,7 +30,10 @@ const COMPARED: [&str; 6] = ["origin", "tenant", "system", "format", "call_group
 const SAME_KEY: &str = "old.key_day = cdr.key_day AND old.identity = cdr.identity AND old.leg = cdr.leg";
 
 /// Begins a switch and withdraws what these deliveries were the first to state.
-pub fn begin(db: &mut Database<'_>, withdrawn: &[DeliveryId]) -> Result<(), Fault> {
+///
+/// # Errors
+/// When `stop` is set meanwhile: the writer then takes all of it back.
+pub fn begin(db: &mut Database<'_>, withdrawn: &[DeliveryId], stop: &AtomicBool) -> Result<(), Fault> {
     let before = db.open_switch();
     let all: Vec<&str> = columns::FIXED.into_iter().chain(columns::names()).collect();
     let old: Vec<String> = all.iter().map(|name| format!("OLD.{name}")).collect();
@@ -43,10 +48,10 @@ pub fn begin(db: &mut Database<'_>, withdrawn: &[DeliveryId]) -> Result<(), Faul
         );
         db.run_once(&trigger, &[])?;
     }
-    withdraw(db, withdrawn)
+    withdraw(db, withdrawn, stop)
 }
 
-fn withdraw(db: &mut Database<'_>, deliveries: &[DeliveryId]) -> Result<(), Fault> {
+fn withdraw(db: &mut Database<'_>, deliveries: &[DeliveryId], stop: &AtomicBool) -> Result<(), Fault> {
     db.run_once("CREATE TEMP TABLE switch_delivery (id TEXT PRIMARY KEY) WITHOUT ROWID", &[])?;
     let deliveries: HashSet<String> = deliveries.iter().map(ToString::to_string).collect();
     for id in &deliveries {
@@ -87,7 +92,7 @@ fn withdraw(db: &mut Database<'_>, deliveries: &[DeliveryId]) -> Result<(), Faul
             tenant: tenant.filter(|tenant| !tenant.is_empty()),
             source: String::new(),
         };
-        withdraw_groups(db, &mut reading, &deliveries, &mut pace)?;
+        withdraw_groups(db, &mut reading, &deliveries, &mut pace, stop)?;
         summaries::forget_withdrawn(db, &reading)?;
     }
     db.run_once("DROP TABLE temp.switch_group", &[])?;
@@ -100,6 +105,7 @@ fn withdraw_groups(
     reading: &mut Reading,
     deliveries: &HashSet<String>,
     pace: &mut Pace,
+    stop: &AtomicBool,
 ) -> Result<(), Fault> {
     let mut after = 0;
     loop {
@@ -117,6 +123,10 @@ fn withdraw_groups(
         // A call of many legs is computed anew once, not once for each.
         db.gather();
         for (_, key, document) in batch {
+            if stop.load(Ordering::Relaxed) {
+                return Err(StoreError::Stopped.into());
+            }
+            crash_point::reached("switch-withdraws");
             reading.document = document;
             let done = group::regroup(db, reading, key, &Step::Withdraw(deliveries))?;
             rederive::balance(db, document, done)?;
@@ -129,7 +139,7 @@ fn withdraw_groups(
 
 /// Ends a switch: gives rows that are as before their places back, leaves tombstones, and tells what changed.
 pub fn end(db: &mut Database<'_>, rows: u32) -> Result<Switched, Fault> {
-    let Some(before) = db.switch() else { return Err(crate::store::StoreError::SwitchLost.into()) };
+    let Some(before) = db.switch() else { return Err(StoreError::SwitchLost.into()) };
     for event in ["UPDATE", "DELETE"] {
         db.run_once(&format!("DROP TRIGGER temp.switch_{event}"), &[])?;
     }

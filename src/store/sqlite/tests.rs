@@ -192,7 +192,7 @@ impl<D: Derive + 'static> Subject for Bench<D> {
         let chosen: Vec<DeliveryId> = chosen.iter().map(|place| self.committed[*place]).collect();
         let again: Vec<DeliveryId> =
             self.query().read_again(&chosen).expect("all have ended").iter().map(|start| start.id).collect();
-        self.store.begin_switch(&again).expect("a switch");
+        self.store.begin_switch(&again, &GO_ON).expect("a switch");
         let mut outcomes = Vec::new();
         for delivery in again {
             let place = self.committed.iter().position(|id| *id == delivery).expect("it was committed");
@@ -631,7 +631,7 @@ fn rederiving_that_is_stopped_changes_nothing() -> Result<(), StoreError> {
     let stop = AtomicBool::new(true);
     assert_eq!(bench.store.rederive("pbx", "Asia/Tokyo", &stop), Err(StoreError::Stopped));
     assert_eq!(bench.look(looks, 3), before);
-    bench.store.begin_switch(&[])?;
+    bench.store.begin_switch(&[], &GO_ON)?;
     assert_eq!(bench.store.rederive("pbx", "Asia/Tokyo", &stop), Err(StoreError::Stopped));
     assert_eq!(bench.store.end_switch(false, 0), Err(StoreError::SwitchLost));
     assert_eq!(bench.look(looks, 3), before);

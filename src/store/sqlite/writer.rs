@@ -10,15 +10,20 @@ use super::documents::{self, Tally};
 use super::growing;
 use super::insert::Outcome;
 use super::place::Place;
+use super::queue::{Lane, Next, Taker};
 use super::ready::Ready;
 use crate::crash_point;
 use crate::pulse;
 use crate::store::{Chunk, ChunkRow, Committed, StoreError};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Rows after which a transaction commits although more work waits: the write-ahead log stays small.
 const MOST_ROWS: usize = 50_000;
+
+/// The same while small work comes: it waits for the flush of what bulk work put into its transaction.
+const FEWER_ROWS: usize = 4_000;
+/// How long after small work more of it is expected.
+const BESIDE: Duration = Duration::from_secs(2);
 
 /// How long a transaction that nobody waits for stays open for more work.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -52,6 +57,15 @@ pub struct Work {
     pub document: i64,
 }
 
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Work")
+            .field("turn", &self.turn)
+            .field("document", &self.document)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How work stands to the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -66,13 +80,12 @@ pub enum Turn {
 }
 
 /// A message to the writer.
+#[derive(Debug)]
 pub enum Command {
     /// Work.
     Work(Work),
     /// Somebody waits for what was done so far.
     Hurry,
-    /// Finish what waits and end.
-    Close,
 }
 
 /// The writer's state.
@@ -92,6 +105,9 @@ pub struct Writer<'c> {
     switch: bool,
     analyzed: bool,
     optimized: Instant,
+    /// When small work and bulk work came last.
+    small: Option<Instant>,
+    bulk: Option<Instant>,
 }
 
 impl<'c> Writer<'c> {
@@ -117,20 +133,25 @@ impl<'c> Writer<'c> {
             switch: false,
             analyzed,
             optimized: Instant::now(),
+            small: None,
+            bulk: None,
         })
     }
 
     /// Works until the queue is closed; gives the checkpointer back, to be ended before the connection.
-    pub fn run(mut self, queue: &Receiver<Command>) -> Checkpointer {
-        while let Some(command) = self.take(queue) {
+    pub fn run(mut self, queue: &Taker<'_>) -> Checkpointer {
+        while let Some((lane, command)) = self.take(queue) {
             pulse::beat();
+            match lane {
+                Lane::Small => self.small = Some(Instant::now()),
+                Lane::Bulk => self.bulk = Some(Instant::now()),
+            }
             match command {
                 Command::Work(work) => self.perform(work),
                 Command::Hurry if self.switch => {}
                 Command::Hurry => self.commit(),
-                Command::Close => break,
             }
-            if !self.switch && self.rows >= MOST_ROWS {
+            if !self.switch && self.rows >= FEWER_ROWS && self.rows >= self.most_rows() {
                 self.commit();
             }
         }
@@ -144,13 +165,18 @@ impl<'c> Writer<'c> {
         self.checkpointer
     }
 
+    fn most_rows(&self) -> usize {
+        let lately = |came: Option<Instant>| came.is_some_and(|came| came.elapsed() < BESIDE);
+        if lately(self.small) && lately(self.bulk) { FEWER_ROWS } else { MOST_ROWS }
+    }
+
     /// The next command; commits while there is none.
-    fn take(&mut self, queue: &Receiver<Command>) -> Option<Command> {
+    fn take(&mut self, queue: &Taker<'_>) -> Option<(Lane, Command)> {
         loop {
-            match queue.try_recv() {
-                Ok(command) => return Some(command),
-                Err(TryRecvError::Disconnected) => return None,
-                Err(TryRecvError::Empty) => {}
+            match queue.take(Duration::ZERO) {
+                Next::Command(lane, command) => return Some((lane, command)),
+                Next::Closed => return None,
+                Next::Nothing => {}
             }
             // While nobody waits for what was done so far, more is likely to follow at once, and to share the flush.
             let patience = match self.begun {
@@ -159,13 +185,10 @@ impl<'c> Writer<'c> {
                 None => OPTIMIZE_EVERY,
             };
             if patience > Duration::ZERO {
-                let waiting = pulse::waiting();
-                let next = queue.recv_timeout(patience);
-                drop(waiting);
-                match next {
-                    Ok(command) => return Some(command),
-                    Err(RecvTimeoutError::Disconnected) => return None,
-                    Err(RecvTimeoutError::Timeout) => {}
+                match queue.take(patience) {
+                    Next::Command(lane, command) => return Some((lane, command)),
+                    Next::Closed => return None,
+                    Next::Nothing => {}
                 }
             }
             if !self.switch {

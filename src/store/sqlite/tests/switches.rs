@@ -1,6 +1,6 @@
 //! A switch is kept whole or leaves no trace; a rejection passes once.
 
-use super::{Bench, calls, chunk};
+use super::{Bench, GO_ON, calls, chunk};
 use crate::dedup::Identified;
 use crate::record::delivery::DeliveryId;
 use crate::record::outcome::{Reason, Rejection, Skip};
@@ -8,6 +8,7 @@ use crate::record::raw::Position;
 use crate::store::conformance::Subject;
 use crate::store::query::{OpenRejection, Query as _, RejectionWish};
 use crate::store::{ChunkRow, Commit, DeliveryEnd, Retry, StoreError};
+use std::sync::atomic::AtomicBool;
 
 /// Everything that is stored, row by row.
 fn everything(bench: &Bench) -> Vec<Vec<Vec<String>>> {
@@ -42,7 +43,7 @@ fn a_switch_that_is_taken_back_tells_what_would_change_and_leaves_no_trace() -> 
     let (bench, deliveries) = stored();
     let before = everything(&bench);
     let sequence = "SELECT last FROM sequence";
-    bench.store.begin_switch(&deliveries)?;
+    bench.store.begin_switch(&deliveries, &GO_ON)?;
     assert_eq!(bench.look("SELECT count(*) FROM cdr", 1), [["0"]], "all of it is withdrawn");
     bench.read(deliveries[0], calls(&bench, 1..3));
     bench.read(deliveries[1], calls(&bench, 5..8));
@@ -50,7 +51,7 @@ fn a_switch_that_is_taken_back_tells_what_would_change_and_leaves_no_trace() -> 
     assert_eq!((switched.removed, switched.changed, switched.added), (3, 0, 2));
     assert_eq!(switched.rows.len(), 4, "two of each kind");
     assert_eq!(everything(&bench), before);
-    bench.store.begin_switch(&deliveries)?;
+    bench.store.begin_switch(&deliveries, &GO_ON)?;
     bench.read(deliveries[0], calls(&bench, 0..4));
     bench.read(deliveries[1], calls(&bench, 3..6));
     let switched = bench.store.end_switch(true, 2)?;
@@ -66,10 +67,25 @@ fn a_switch_that_is_taken_back_tells_what_would_change_and_leaves_no_trace() -> 
 }
 
 #[test]
+fn a_switch_that_is_stopped_while_it_withdraws_leaves_no_trace() -> Result<(), StoreError> {
+    let (bench, deliveries) = stored();
+    let before = everything(&bench);
+    let stop = AtomicBool::new(true);
+    assert_eq!(bench.store.begin_switch(&deliveries, &stop), Err(StoreError::Stopped));
+    assert_eq!(everything(&bench), before);
+    assert_eq!(bench.store.end_switch(false, 0), Err(StoreError::SwitchLost), "none is open");
+    bench.store.begin_switch(&deliveries, &GO_ON)?;
+    assert_eq!(bench.look("SELECT count(*) FROM cdr", 1), [["0"]], "and the writer goes on");
+    bench.store.end_switch(false, 0)?;
+    assert_eq!(everything(&bench), before);
+    Ok(())
+}
+
+#[test]
 fn a_step_that_fails_in_a_switch_takes_all_of_it_back() -> Result<(), StoreError> {
     let (mut bench, deliveries) = stored();
     let before = everything(&bench);
-    bench.store.begin_switch(&deliveries)?;
+    bench.store.begin_switch(&deliveries, &GO_ON)?;
     let document = bench.document(deliveries[0], "me")?.document;
     bench.store.commit(chunk(document, 1, calls(&bench, 0..2), false)).wait()?;
     let gap = bench.store.commit(chunk(document, 9, calls(&bench, 2..3), true)).wait();
@@ -89,7 +105,7 @@ fn a_step_that_fails_in_a_switch_takes_all_of_it_back() -> Result<(), StoreError
 fn a_full_disk_takes_a_switch_back() -> Result<(), StoreError> {
     let (mut bench, deliveries) = stored();
     let before = everything(&bench);
-    bench.store.begin_switch(&deliveries)?;
+    bench.store.begin_switch(&deliveries, &GO_ON)?;
     bench.store.call(true, |db| Ok(db.run("PRAGMA max_page_count = 1", &[])?))?;
     let document = bench.document(deliveries[0], "me")?.document;
     let mut rows = calls(&bench, 0..4);
@@ -111,9 +127,9 @@ fn a_full_disk_takes_a_switch_back() -> Result<(), StoreError> {
 fn a_switch_that_never_ends_is_taken_back() -> Result<(), StoreError> {
     let (mut bench, deliveries) = stored();
     let before = everything(&bench);
-    bench.store.begin_switch(&deliveries)?;
+    bench.store.begin_switch(&deliveries, &GO_ON)?;
     bench.read(deliveries[0], calls(&bench, 0..1));
-    assert_eq!(bench.store.begin_switch(&[]), Err(StoreError::SwitchLost), "one at a time");
+    assert_eq!(bench.store.begin_switch(&[], &GO_ON), Err(StoreError::SwitchLost), "one at a time");
     bench.reopen();
     assert_eq!(everything(&bench), before);
     Ok(())
@@ -182,7 +198,7 @@ fn a_rejection_gets_another_outcome_once_and_only_in_the_latest_run() -> Result<
     assert_eq!(bench.look(delivery_row, 5), [["4", "2", "1", "1", "done_with_rejects"]]);
     let open_now = "SELECT row_number, message FROM rejected WHERE resolved_at IS NULL";
     assert_eq!(bench.look(open_now, 2), [["4", "another word"]]);
-    bench.store.begin_switch(&[delivery])?;
+    bench.store.begin_switch(&[delivery], &GO_ON)?;
     bench.read(delivery, calls(&bench, 0..2));
     bench.store.end_switch(true, 0)?;
     let mut late = calls(&bench, 2..3);
