@@ -2,7 +2,8 @@
 //! a thread.
 //!
 //! `CDRD_CRASH=NAME` or `NAME:N` kills with SIGKILL when the place is reached for the first or N-th time. `CDRD_HANG=NAME`
-//! holds the thread there, for ever or until the file named by `CDRD_HANG_UNTIL` exists. Debug builds only: a release
+//! holds the thread there, for ever or until the file named by `CDRD_HANG_UNTIL` exists; one beside it, `.held`, says that it
+//! is held. Debug builds only: a release
 //! build compiles to nothing.
 
 /// Dies or hangs here if the environment says so.
@@ -51,6 +52,10 @@ mod armed {
 
     pub(super) fn reached(name: &str) {
         if let Some(hold) = hold().filter(|hold| hold.name == name) {
+            if let Some(until) = &hold.until {
+                // A test that cannot see it fails by itself.
+                let _ = std::fs::write(until.with_extension("held"), "");
+            }
             while hold.until.as_ref().is_none_or(|until| !until.exists()) {
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }

@@ -21,7 +21,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Name of the socket in the state directory.
 pub(super) const SOCKET: &str = "control.sock";
@@ -29,6 +29,8 @@ pub(super) const SOCKET: &str = "control.sock";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the listener looks whether to stop.
 const SLICE: Duration = Duration::from_millis(500);
+/// How long callers whose work is stopped with the daemon may take to be told so.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Callers at a time: most of them wait for each other. As many again for those who may have everything done, so that
 /// nobody else keeps them out.
 const MOST_CALLERS: usize = 16;
@@ -41,6 +43,12 @@ impl Place {
         let free = |callers| (callers < MOST_CALLERS).then_some(callers + 1);
         taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
         Some(Self(taken.clone()))
+    }
+
+    /// One more, however many there are.
+    fn taken_by_anybody(taken: &Arc<AtomicUsize>) -> Self {
+        taken.fetch_add(1, Ordering::Relaxed);
+        Self(taken.clone())
     }
 }
 
@@ -101,6 +109,7 @@ impl Control {
     /// Answers callers until told to stop, each on a thread of its own.
     pub(super) fn serve(&self, storing: &Current, stop: &Arc<AtomicBool>) {
         let (masters, members) = (Arc::default(), Arc::default());
+        let working: Arc<AtomicUsize> = Arc::default();
         while !stop.load(Ordering::Relaxed) {
             pulse::beat();
             let Ok((stream, _)) = self.listener.accept() else { continue };
@@ -111,15 +120,19 @@ impl Control {
                 let _ = Caller(Mutex::new(stream)).tell(&Answer::Refused(busy));
                 continue;
             };
-            let (storing, stop) = (current(storing), stop.clone());
+            let (storing, stop, working) = (current(storing), stop.clone(), working.clone());
             let served = std::thread::Builder::new().name("cdrd-caller".to_owned()).spawn(move || {
                 let _place = place;
                 let _enrolled = pulse::enrol("a command at the control socket");
-                serve(stream, peer, &storing, &stop);
+                serve(stream, peer, &storing, &stop, &working);
             });
             if let Err(error) = served {
                 tracing::warn!(%error, "a command at the control socket was turned away");
             }
+        }
+        let until = Instant::now() + FAREWELL;
+        while working.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }
@@ -129,7 +142,7 @@ fn may_all(peer: UCred) -> bool {
 }
 
 /// One caller. Whatever it sends, and however it leaves, concerns nobody else.
-fn serve(stream: UnixStream, peer: UCred, storing: &Storing, stop: &AtomicBool) {
+fn serve(stream: UnixStream, peer: UCred, storing: &Storing, stop: &AtomicBool, working: &Arc<AtomicUsize>) {
     let patient = [Timeout::Recv, Timeout::Send]
         .into_iter()
         .all(|which| set_socket_timeout(&stream, which, Some(PATIENCE)).is_ok());
@@ -150,6 +163,7 @@ fn serve(stream: UnixStream, peer: UCred, storing: &Storing, stop: &AtomicBool) 
     };
     let Ok(left) = stream.try_clone() else { return };
     let caller = Caller(Mutex::new(stream));
+    let _works = Place::taken_by_anybody(working);
     let answer = match request {
         Request::Who => Answer::Here(Here::new(storing)),
         Request::Do { version, written, task } => {

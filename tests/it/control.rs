@@ -144,7 +144,7 @@ fn a_stop_of_the_daemon_is_heard_while_a_replay_withdraws() {
     let before = (site.table(), site.query("cdr.db", places));
     let mut asking = site.command(&["replay", "--all"]);
     let asking = asking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-    wait("the request", &site, || site.log().contains("replay asked for by user"));
+    wait("the withdrawing", &site, || site.path("go-on.held").exists());
     signal(&daemon.0, rustix::process::Signal::TERM);
     wait("the stop", &site, || site.log().contains("stopping; the transaction under way"));
     // The caller's thread has heard of it by then, and the writer is told every few milliseconds.

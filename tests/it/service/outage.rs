@@ -96,3 +96,29 @@ fn a_start_waits_for_a_locked_spool_and_says_so() {
     assert_eq!(site.query("cdr.db", "SELECT sum(stored), count(*) FROM delivery"), ["8|2"]);
     site.stop(daemon);
 }
+
+/// The door itself cannot write: senders keep what they have, and the daemon says so although it cannot note it.
+#[test]
+fn a_spool_that_is_locked_while_it_runs_leaves_the_daemon_ready_and_fed() {
+    let site = Site::new("UTC", "DE");
+    let (mut daemon, ear) = watched(&site, &[]);
+    site.drop_file("a.csv", asterisk_rows(0..4).as_bytes());
+    site.wait_drained(&mut daemon);
+    let held = super::hold_that(&site, "spool.db");
+    site.drop_file("b.csv", asterisk_rows(10..14).as_bytes());
+    let mut heard = ear.until("another program holds a lock", &site);
+    for _ in 0..MEALS {
+        heard.extend(ear.until("WATCHDOG=1", &site));
+    }
+    assert!(site.path("inbox/b.csv").exists(), "what nobody can receive stays with its sender");
+    drop(held);
+    heard.extend(ear.until("STATUS=collecting\n", &site));
+    site.wait_drained(&mut daemon);
+    for word in ["READY=1", "RELOADING=1", "STOPPING=1"] {
+        assert!(!heard.iter().any(|told| told.contains(word)), "{word}: {heard:?}");
+    }
+    assert!(!site.log().contains("does not come round"), "{}", site.log());
+    assert_eq!(site.query("cdr.db", "SELECT count(*), count(DISTINCT unique_id) FROM cdr"), ["8|8"]);
+    assert_eq!(site.query("cdr.db", "SELECT sum(stored), count(*) FROM delivery"), ["8|2"]);
+    site.stop(daemon);
+}
