@@ -35,6 +35,7 @@ mod sql;
 mod status;
 mod sync;
 mod times;
+mod token;
 
 use crate::config::{self, Config, ConfigError, Surroundings};
 use crate::daemon::DaemonError;
@@ -105,6 +106,8 @@ enum Command {
     /// Accounts of the SFTP server
     #[command(after_help = "Example: cdrd sftp add-account pbx-hq")]
     Sftp(sftp::Args),
+    /// Programs that may ask for something over HTTP
+    Token(token::Args),
     /// Ask the database in SQL; reads only
     #[command(after_help = "Example: cdrd sql 'SELECT direction, count(*) FROM cdr GROUP BY 1'")]
     Sql(sql::Args),
@@ -254,6 +257,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
         Command::Replay(args) => replay::run(args, &loaded, screen),
         Command::Poll(args) => poll::run(args, &loaded, screen),
         Command::Sync(args) => sync::run(args, &loaded, screen),
+        Command::Token(args) => token::run(args, &loaded, screen),
         Command::Sftp(args) => sftp::run(args, &loaded, screen),
         Command::Sql(args) => sql::run(args, &loaded, screen),
     }

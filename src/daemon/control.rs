@@ -186,6 +186,7 @@ const fn task_name(task: &Task) -> &'static str {
         Task::Rederive(_) => "replay --rederive",
         Task::Retry(_) => "rejected retry",
         Task::Sync(_) => "sync",
+        Task::Token(_) => "token",
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::control::{Control, Current, current};
 use super::signals::{join, rest_unless};
-use super::sources::{Settings, Source};
+use super::sources::{Settings, Source, is_polled};
 use super::systemd::Said;
 use super::works::{PAUSE, Shared, Storing, fits};
 use super::{DaemonError, Locks, Works, disk, silence, spawn, spawn_watched, systemd};
@@ -163,11 +163,16 @@ impl Running {
         let Some(address) = address else { return };
         let storing = current(&self.current);
         let progress = storing.pipeline.progress();
-        let (named, troubled) = (self.current.clone(), self.current.clone());
+        let (named, polled, troubled) = (self.current.clone(), self.current.clone(), self.current.clone());
         let watched = api::Watched {
             intake: storing.intake.clone(),
             sources: Box::new(move || {
                 current(&named).config.sources.iter().map(|source| source.name.clone()).collect()
+            }),
+            pollers: Box::new(move || {
+                let storing = current(&polled);
+                let sources = storing.config.sources.iter().filter(|source| is_polled(source));
+                sources.map(|source| source.name.clone()).collect()
             }),
             tallies: Box::new(move || progress.sources()),
             troubles: Box::new(move || disk::troubles(&current(&troubled))),

@@ -140,6 +140,11 @@ impl AskedUcm {
     }
 }
 
+/// Whether a source asks a far side.
+pub(super) const fn is_polled(source: &SourceConfig) -> bool {
+    matches!(source.kind, SourceKind::Ucm(_))
+}
+
 /// What came of asking once.
 pub struct Tried {
     /// The first page of the last day.

@@ -40,6 +40,28 @@ pub enum Task {
     Retry(RejectionWish),
     /// Fetch from a far side again.
     Sync(SyncTask),
+    /// Let a program in, or no more.
+    Token(TokenTask),
+}
+
+/// What to do about tokens. The token itself stays with whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenTask {
+    /// Let one in.
+    Add {
+        /// What it is called.
+        name: String,
+        /// BLAKE3 of it.
+        hash: [u8; 32],
+    },
+    /// Tell which are good.
+    List,
+    /// Let it in no more.
+    Revoke {
+        /// What it is called.
+        name: String,
+    },
 }
 
 /// What to fetch again.
@@ -127,6 +149,8 @@ pub enum Done {
         /// Why it could not be done.
         error: Option<String>,
     },
+    /// The tokens that are good now: name and when it was made.
+    Tokens(Vec<(String, String)>),
     /// Rejections were read again.
     Retried {
         /// What became of those of each document.
@@ -229,7 +253,32 @@ impl Bench<'_> {
             Task::Rederive(wish) => self.rederive(&wish),
             Task::Retry(wish) => self.retry(&wish),
             Task::Sync(wish) => self.sync(&wish),
+            Task::Token(wish) => self.token(wish),
         }
+    }
+
+    fn token(&self, wish: TokenTask) -> Result<Done, Refusal> {
+        let intake = &self.storing.intake;
+        match wish {
+            TokenTask::Add { name, hash } => {
+                if name.is_empty() || name.len() > 100 || name.contains(char::is_control) {
+                    return Err(Refusal::usage("a token needs a name, of 100 letters at most"));
+                }
+                if !intake.add_token(&name, hash)? {
+                    let text =
+                        format!("there is a token named {name:?}; revoke it first, or choose another name");
+                    return Err(Refusal::usage(text));
+                }
+            }
+            TokenTask::Revoke { name } => {
+                if !intake.revoke_token(&name)? {
+                    return Err(Refusal::usage(format!("no token is named {name:?}; see `cdrd token list`")));
+                }
+            }
+            TokenTask::List => {}
+        }
+        let tokens = intake.tokens()?.into_iter().map(|token| (token.name, token.made_at));
+        Ok(Done::Tokens(tokens.collect()))
     }
 
     fn stopped(&self) -> bool {

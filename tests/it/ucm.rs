@@ -2,6 +2,7 @@
 //! nobody is locked out.
 
 mod asked;
+mod asked_by_http;
 mod faults;
 mod kills;
 

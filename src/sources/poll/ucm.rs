@@ -6,6 +6,7 @@
 mod status;
 
 use crate::formats::grandstream::page::{self, page};
+use crate::pulse;
 use crate::record::remote::{Endpoint, Fingerprint, Trust};
 use crate::sources::polling::http::{Answer, Client, HttpError};
 use crate::sources::polling::{Ask, By, Leg, Page, System, Trouble};
@@ -15,15 +16,18 @@ use jiff::{SignedDuration, Timestamp};
 use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
 use status::{Verdict, judge};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long a session is believed to live; one that dies earlier teaches a shorter time.
 const SESSION: Duration = Duration::from_mins(10);
 /// Rest between requests once a device has said that they come too often.
 const SLOW: Duration = Duration::from_secs(1);
+/// How often whoever waits looks whether to stop.
+const SLICE: Duration = Duration::from_millis(50);
 /// Longest answer to a log-in that is looked at.
 const LONGEST_LOGIN: usize = 64 * 1024;
 
@@ -96,6 +100,8 @@ impl Ucm {
     }
 
     fn log_in(&mut self, requests: &mut u64, stop: &AtomicBool) -> Result<(), Trouble> {
+        let turn = turn_at(&self.config.endpoint.authority());
+        let _turn = taken(&turn, stop)?;
         let password = (self.keeper)().map_err(Trouble::person)?;
         let user = &self.config.user;
         let challenge = json!({"action": "challenge", "user": user, "version": "1.0"});
@@ -267,13 +273,31 @@ impl System for Ucm {
     }
 }
 
+/// A device keeps one challenge: a log-in begun by another source meanwhile would make this one a wrong password.
+fn turn_at(authority: &str) -> Arc<Mutex<()>> {
+    static TURNS: Mutex<BTreeMap<String, Arc<Mutex<()>>>> = Mutex::new(BTreeMap::new());
+    let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+    turns.entry(authority.to_owned()).or_default().clone()
+}
+
+fn taken<'t>(turn: &'t Mutex<()>, stop: &AtomicBool) -> Result<MutexGuard<'t, ()>, Trouble> {
+    let _waiting = pulse::waiting();
+    loop {
+        match turn.try_lock() {
+            Ok(taken) => return Ok(taken),
+            Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => rest(SLICE, stop)?,
+        }
+    }
+}
+
 fn rest(long: Duration, stop: &AtomicBool) -> Result<(), Trouble> {
     let until = Instant::now() + long;
     while Instant::now() < until {
         if stop.load(Ordering::Relaxed) {
             return Err(Trouble::Stopping);
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(SLICE.min(long));
     }
     Ok(())
 }
