@@ -3,7 +3,7 @@
 //! Must never do anything without a token that is known, and never tell one without from the other.
 
 use super::Watched;
-use crate::intake::IntakeError;
+use crate::intake::{IntakeError, SourceHealth};
 use crate::record::delivery::printable;
 use axum::Json;
 use axum::http::{StatusCode, header};
@@ -62,6 +62,14 @@ pub(super) fn answer(watched: &Watched, asked: &Asked) -> Result<Response, Intak
             return Ok(refused(StatusCode::NOT_FOUND, "no source of this name is polled"));
         }
     }
+    // A program may ask again and again: what only a person may try again stays as it is.
+    let mut stopped: Vec<Value> = Vec::new();
+    for state in watched.intake.source_states()? {
+        if state.health == SourceHealth::Stopped && sources.contains(&state.source) {
+            sources.retain(|source| *source != state.source);
+            stopped.push(json!({"source": state.source, "message": state.message}));
+        }
+    }
     let mut accepted: Vec<Value> = Vec::new();
     for source in sources {
         let wish = watched.intake.wish_sync(&source, window.from, window.to)?;
@@ -72,7 +80,9 @@ pub(super) fn answer(watched: &Watched, asked: &Asked) -> Result<Response, Intak
         );
         accepted.push(json!({"source": source, "wish": wish}));
     }
-    Ok((StatusCode::ACCEPTED, Json(json!({"accepted": accepted}))).into_response())
+    let code =
+        if accepted.is_empty() && !stopped.is_empty() { StatusCode::CONFLICT } else { StatusCode::ACCEPTED };
+    Ok((code, Json(json!({"accepted": accepted, "stopped": stopped}))).into_response())
 }
 
 fn refused(code: StatusCode, message: &str) -> Response {

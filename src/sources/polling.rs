@@ -291,8 +291,8 @@ impl<S: System> Poller<S> {
         }
         if let Ok(Some((from, to))) = self.intake.last_gap(&self.config.name) {
             remarks.push(format!(
-                "calls between {from:.0} and {to:.0} are not on the device any more: import its CSV of that time if there \
-                 is one"
+                "calls between {from:.0} and {to:.0} may be missing, the device has deleted what it had shown: import its \
+                 CSV of that time if there is one"
             ));
         }
         remarks.join("; ")

@@ -5,6 +5,7 @@ mod asked;
 mod asked_by_http;
 mod faults;
 mod kills;
+mod volume;
 
 use crate::site::{Daemon, Site, repository};
 use crate::ucm_double::{Device, Shape, State, leg, legs_of};

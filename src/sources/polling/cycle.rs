@@ -174,8 +174,8 @@ impl<S: System> Poller<S> {
             tally.gap = Some((from, to));
             tracing::warn!(
                 cdrd_source = self.config.name,
-                "the device of source {} no longer has calls between {from:.0} and {to:.0}; import its CSV of that time if \
-                 there is one",
+                "calls of source {} between {from:.0} and {to:.0} may be missing: its device has deleted what it had shown; import \
+                 its CSV of that time if there is one",
                 self.config.name
             );
         }

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-fn address(site: &Site) -> String {
+pub(super) fn address(site: &Site) -> String {
     let mut found = None;
     site.until("listening", || {
         let log = site.log();
@@ -20,8 +20,8 @@ fn address(site: &Site) -> String {
     found.expect("it was waited for")
 }
 
-/// Status and body.
-fn asked(address: &str, line: &str, authorization: &str, body: &str) -> (u16, Value) {
+/// Status and body, if that is JSON, else as a text.
+pub(super) fn asked(address: &str, line: &str, authorization: &str, body: &str) -> (u16, Value) {
     let mut stream = TcpStream::connect(address).expect("the daemon listens");
     let length = body.len();
     write!(
@@ -33,7 +33,7 @@ fn asked(address: &str, line: &str, authorization: &str, body: &str) -> (u16, Va
     stream.read_to_string(&mut answer).expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    (status, serde_json::from_str(body).unwrap_or_else(|_| body.into()))
 }
 
 #[test]
@@ -93,6 +93,18 @@ fn health_says_when_nothing_is_polled_any_more() {
     let address = address(&site);
     site.until("stopped", || asked(&address, "GET /api/health", "", "").1["cdr_poller"] == "stopped");
     assert_eq!(asked(&address, "GET /api/health", "", "").0, 503);
+    // A program cannot have a refused log-in tried again; a person can.
+    let token = String::from_utf8(site.cdrd(&["token", "add", "crm"]).stdout).expect("text");
+    let bearer = format!("Authorization: Bearer {}\r\n", token.trim());
+    for line in ["POST /api/admin/sync-cdrs", "POST /api/sources/ucm/sync"] {
+        let (status, said) = asked(&address, line, &bearer, "");
+        assert_eq!(status, 409, "{said}");
+        assert!(
+            said["stopped"][0]["message"].as_str().is_some_and(|why| why.contains("no permission")),
+            "{said}"
+        );
+    }
+    assert_eq!(device.state().times("challenge"), 1);
     site.stop(daemon);
 }
 

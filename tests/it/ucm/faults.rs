@@ -1,5 +1,6 @@
 //! Each fault of a device: none costs a leg, a second row, or a try of the password.
 
+use super::asked_by_http::{address, asked};
 use super::{assert_table, assert_well_asked, expected, read_all, recent, site_of, sixty, stanza, table_of};
 use crate::site::{Site, files_below};
 use crate::ucm_double::{Device, Fault, Shape, leg};
@@ -152,10 +153,14 @@ fn a_wrong_password_is_tried_once_whatever_is_restarted() {
     site.set_password(&right);
     site.until("stored", || site.rows_stored() == 60);
     site.until_read();
+    let address = address(&site);
+    let page = |line: &str| (line.to_owned(), asked(&address, line, "", "").1.to_string());
+    let pages = ["GET /metrics", "GET /api/health"].map(page);
+    assert!(pages.iter().all(|(_, text)| text.contains("ucm")), "{pages:?}");
     site.stop(daemon);
     assert!(!device.state().locked_out());
     assert_table(&site, expected(), "after the password was mended");
-    for (what, text) in everything_said(&site) {
+    for (what, text) in everything_said(&site, Some(&pages)) {
         for secret in [right.as_str(), "another-canary-0815"] {
             assert!(!text.contains(secret), "{what} holds the password");
         }
@@ -163,8 +168,11 @@ fn a_wrong_password_is_tried_once_whatever_is_restarted() {
 }
 
 /// What a person or a program may see of a site, and all that it keeps.
-fn everything_said(site: &Site) -> Vec<(String, String)> {
+fn everything_said(site: &Site, pages: Option<&[(String, String)]>) -> Vec<(String, String)> {
     let mut said = vec![("the journal".to_owned(), site.log())];
+    if let Some(pages) = pages {
+        said.extend(pages.iter().cloned());
+    }
     for command in
         [&["status"][..], &["status", "--json"], &["deliveries", "--json"], &["check"], &["rejected", "list"]]
     {
@@ -197,7 +205,7 @@ fn what_locks_out_is_not_tried_again_and_an_echo_is_not_repeated() {
         let token = asked.iter().find(|(action, _)| action == "login").expect("a log-in").1.clone();
         let token: serde_json::Value = serde_json::from_str(&token).expect("JSON");
         let token = token["request"]["token"].as_str().expect("a token").to_owned();
-        for (what, text) in everything_said(&site) {
+        for (what, text) in everything_said(&site, None) {
             assert!(!text.contains(&token), "{what} holds the token");
         }
         site.stop(daemon);
@@ -339,8 +347,7 @@ fn rows_written_a_day_late_come_with_the_sweep_and_calls_that_are_gone_are_told(
     device.state().rows = vec![recent(9, 1, 1)];
     site.until("stored", || site.rows_stored() == 4);
     site.until("told", || {
-        site.health_of("ucm")
-            .is_some_and(|(health, said)| health == "ok" && said.contains("not on the device any more"))
+        site.health_of("ucm").is_some_and(|(health, said)| health == "ok" && said.contains("may be missing"))
     });
     let gaps = site.query("spool.db", "SELECT gap_from < gap_to FROM source_run WHERE gap_from IS NOT NULL");
     assert_eq!(gaps, ["1"]);

@@ -85,9 +85,10 @@ impl Filter {
         Some(filter)
     }
 
-    fn means(&self, row: &Map<String, Value>) -> bool {
-        let at = wall(row, if self.by_end { "end" } else { "start" });
-        self.from.is_none_or(|from| at >= from) && self.to.is_none_or(|to| at <= to)
+    fn means(&self, row: &Map<String, Value>, from: Option<&str>, to: Option<&str>) -> bool {
+        // Of one layout, so that their order is that of the texts.
+        let at = row[if self.by_end { "end" } else { "start" }].as_str().expect("rows have times");
+        from.is_none_or(|from| at >= from) && to.is_none_or(|to| at <= to)
     }
 }
 
@@ -110,14 +111,12 @@ fn moment(text: &str, zone: &TimeZone) -> Option<DateTime> {
     text.parse::<DateTime>().ok()
 }
 
-fn wall(row: &Map<String, Value>, name: &str) -> DateTime {
-    let text = row[name].as_str().expect("rows have times");
-    text.replace(' ', "T").parse().expect("of this layout")
-}
-
 /// The answer with the rows that are meant.
 pub fn page(rows: &[Map<String, Value>], filter: &Filter, shape: Shape) -> Value {
-    let meant: Vec<&Map<String, Value>> = rows.iter().filter(|row| filter.means(row)).collect();
+    let text = |at: Option<DateTime>| at.map(|at| at.strftime("%Y-%m-%d %H:%M:%S").to_string());
+    let (from, to) = (text(filter.from), text(filter.to));
+    let within = |row: &&Map<String, Value>| filter.means(row, from.as_deref(), to.as_deref());
+    let meant: Vec<&Map<String, Value>> = rows.iter().filter(within).collect();
     let elements = if shape.grouped { grouped(&meant) } else { flat(&meant) };
     shape.wrapped(elements.into_iter().skip(filter.offset).take(filter.count).collect())
 }
