@@ -196,8 +196,8 @@ fn kinds_of_sources() {
         &format!(
             "{ORIGIN}[[source]]\nname = \"m\"\nkind = \"pigeon\"\nloft = \"roof\"\n[[source]]\nname = \"n\"\n"
         ),
-        "config.toml:5: source.kind: \"pigeon\" is no kind of source; this version knows: folder, sftp\n\
-         config.toml:7: source.kind: is missing; this version knows the kinds: folder, sftp",
+        "config.toml:5: source.kind: \"pigeon\" is no kind of source; this version knows: folder, sftp, ucm\n\
+         config.toml:7: source.kind: is missing; this version knows the kinds: folder, sftp, ucm",
     );
 }
 
