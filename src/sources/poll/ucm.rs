@@ -5,6 +5,7 @@
 
 mod status;
 
+use crate::crash_point;
 use crate::formats::grandstream::page::{self, page};
 use crate::pulse;
 use crate::record::remote::{Endpoint, Fingerprint, Trust};
@@ -116,6 +117,7 @@ impl Ucm {
         let login = json!({"action": "login", "user": user, "token": token});
         let cookie = self.answered(&login, "cookie", requests, stop)?;
         self.session = Some(Session { cookie, since: Instant::now() });
+        crash_point::reached("poll-logged-in");
         Ok(())
     }
 

@@ -5,7 +5,9 @@ use crate::ucm_double::Device;
 use std::os::unix::process::ExitStatusExt as _;
 
 /// What comes after each step, and how many times a start is killed there.
-const POINTS: [(&str, u64); 5] = [
+const POINTS: [(&str, u64); 6] = [
+    // There is a session.
+    ("poll-logged-in", 0),
     // A page is in hand.
     ("poll-answered", 1),
     // It is durable, and with the last one the bookmark.
