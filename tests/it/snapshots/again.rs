@@ -32,7 +32,6 @@ fn replay_and_retry() {
     std::fs::write(site.path("list.csv"), LIST).expect("the folder is writable");
     let mut parts = vec![piped(&site, &["import", "list.csv"])];
     let id = site.query("cdr.db", "SELECT id FROM delivery").remove(0);
-    let mut say = |arguments: &[&str]| parts.push(piped(&site, arguments));
     for arguments in [
         ["rejected", "retry"].as_slice(),
         &["rejected", "retry", "4711"],
@@ -42,24 +41,28 @@ fn replay_and_retry() {
         &["replay", "01JQ8Z6T5Z9M3V0X4C2B1A7K8D"],
         &["replay", &id, "--preview"],
     ] {
-        say(arguments);
+        parts.push(piped(&site, arguments));
     }
+    parts.push("(the configuration is changed)\n\n".to_owned());
     configure(&site, &before, &stanza("test", "Back", &format!("[{written}, \"%d.%m.%Y %H:%M\"]")));
-    say(&["replay", &id, "--preview"]);
-    say(&["replay", &id, "--preview", "--json"]);
-    say(&["replay", "--source", "import", "--preview", "--limit", "1"]);
-    say(&["replay", "--source", "nowhere"]);
-    say(&["replay", "--until", "2025-01-01"]);
-    say(&["rejected", "retry", "--reason", "start_invalid"]);
-    say(&["rejected", "list"]);
-    say(&["replay", "--origin", "pbx", "--since", "2025-01-01"]);
-    say(&["replay", &id]);
-    say(&["calls"]);
-    let mut text = vec!["(the configuration is changed after the first seven)\n\n".to_owned()];
-    text.append(&mut parts);
+    for arguments in [
+        ["replay", &id, "--preview"].as_slice(),
+        &["replay", &id, "--preview", "--json"],
+        &["replay", "--source", "import", "--preview", "--limit", "1"],
+        &["replay", "--source", "nowhere"],
+        &["replay", "--until", "2025-01-01"],
+        &["rejected", "retry", "--reason", "start_invalid"],
+        &["rejected", "list"],
+        &["replay", "--origin", "pbx", "--since", "2025-01-01"],
+        &["replay", &id],
+        &["calls"],
+    ] {
+        parts.push(piped(&site, arguments));
+    }
+    parts.push("(and changed back)\n\n".to_owned());
     configure(&site, &before, &stanza("probe", "From", written));
-    text.push(on_terminal(&site, 80, &["replay", &id, "--preview"]));
-    check(&site, "again", &text);
+    parts.push(on_terminal(&site, 80, &["replay", &id, "--preview"]));
+    check(&site, "again", &parts);
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn bytes_for_other_programs() {
     let nested = site.query("cdr.db", "SELECT id FROM delivery ORDER BY id DESC LIMIT 1").remove(0);
     let head = |arguments: &[&str], lines: usize| {
         let text = piped(&site, arguments).replace(env!("CARGO_PKG_VERSION"), "0.0.0");
-        text.lines().take(lines + 1).map(|line| format!("{line}\n")).collect::<String>() + "...\n\n"
+        text.split_inclusive('\n').take(lines + 1).collect::<String>() + "...\n\n"
     };
     let parts = [
         head(&["original", &id], 2),
