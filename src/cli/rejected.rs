@@ -247,6 +247,10 @@ fn verbatim(
                 writing.headers.push(lines.fields().iter().map(Cow::into_owned).collect());
             }
         }
+    } else {
+        // A document of which nothing more is known: columns as in the layouts of its format.
+        (writing.separator, writing.quote) =
+            (row.layouts.first().and_then(|layout| layout.separator), Some('"'));
     }
     let shown = marked(&bytes, row.field.as_deref(), &writing, |text| screen.paint(Tone::Bad, text));
     screen.line(&shown)?;
