@@ -6,6 +6,7 @@
 
 mod documents;
 mod envelopes;
+mod packets;
 mod syntax;
 
 use std::sync::OnceLock;
@@ -23,10 +24,11 @@ fn target() -> &'static Target {
             "xml" => Box::new(syntax::xml),
             "recognise" => Box::new(documents::recognise),
             "unpack" => Box::new(envelopes::unpack),
+            "sftp" => Box::new(packets::sftp),
             other => match documents::of_format(other) {
                 Some(target) => target,
                 None => panic!(
-                    "CDRD_FUZZ is {other:?}; it names a target: delimited, json, xml, recognise, unpack or a format of `cdrd formats`"
+                    "CDRD_FUZZ is {other:?}; it names a target: delimited, json, xml, recognise, unpack, sftp or a format of `cdrd formats`"
                 ),
             },
         }

@@ -1,18 +1,21 @@
-//! HTTP, for programs that watch: `/api/health` and `/metrics`, on this host alone. Reads what intake knows, so that it
-//! answers while the database is down.
+//! HTTP, for programs that watch: `/api/health` and `/metrics`, on this host alone; and for those that may ask a poller to
+//! look. Reads what intake knows, so that it answers while the database is down.
 //!
-//! Must never change anything, and never name a person, a telephone number or a file.
+//! Must never change anything but what a known token asks for, and never name a person, a telephone number or a file.
 
 mod health;
 mod metrics;
+mod sync;
 
 use crate::intake::{Intake, IntakeError};
 use crate::record::disk::Trouble;
 use crate::record::outcome::SourceTally;
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use jiff::Timestamp;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +28,8 @@ pub struct Watched {
     pub intake: Intake,
     /// The configured sources.
     pub sources: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Those of them that are polled.
+    pub pollers: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// What came of each source's deliveries since the start.
     pub tallies: Box<dyn Fn() -> Vec<SourceTally> + Send + Sync>,
     /// What ails the disks and the database.
@@ -67,6 +72,22 @@ pub fn start(address: SocketAddr, watched: Watched, runtime: &Handle) -> Result<
                 move || answer(watched, health::answer)
             }),
         )
+        .route(
+            "/api/sources/{name}/sync",
+            post({
+                let watched = watched.clone();
+                move |Path(name): Path<String>, headers: HeaderMap, body: Bytes| {
+                    asked(watched, Some(name), headers, body)
+                }
+            }),
+        )
+        .route(
+            "/api/admin/sync-cdrs",
+            post({
+                let watched = watched.clone();
+                move |headers: HeaderMap, body: Bytes| asked(watched, None, headers, body)
+            }),
+        )
         .route("/metrics", get(move || answer(watched, metrics::answer)));
     let task = runtime.spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -81,7 +102,16 @@ async fn answer(
     watched: Arc<Watched>,
     make: fn(&Watched, Timestamp) -> Result<Response, IntakeError>,
 ) -> Response {
-    let answered = tokio::task::spawn_blocking(move || make(&watched, Timestamp::now())).await;
+    told(tokio::task::spawn_blocking(move || make(&watched, Timestamp::now())).await)
+}
+
+async fn asked(watched: Arc<Watched>, source: Option<String>, headers: HeaderMap, body: Bytes) -> Response {
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let asked = sync::Asked { source, authorization: authorization.map(str::to_owned), body: body.into() };
+    told(tokio::task::spawn_blocking(move || sync::answer(&watched, &asked)).await)
+}
+
+fn told(answered: Result<Result<Response, IntakeError>, tokio::task::JoinError>) -> Response {
     match answered {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => failed(&error.to_string()),

@@ -19,7 +19,7 @@ pub use locks::{LockError, Locks};
 pub use once::{Once, run_once};
 pub use running::Again;
 pub use signals::interrupted;
-pub use sources::credentials;
+pub use sources::{Tried, credentials, password, try_source};
 pub use stored::{
     engine, formats_kept, none_gone, origins, recorded_zone, source_zones, stored_layouts, stored_origins,
     zone_named, zones_corrected,

@@ -1,7 +1,7 @@
 //! `/api/health`: one word for all, and for each source its state, when rows last came, and how far storing is behind.
 
 use super::Watched;
-use crate::intake::{IntakeError, SourceHealth};
+use crate::intake::{IntakeError, SourceHealth, SourceState};
 use crate::record::disk::Trouble;
 use axum::Json;
 use axum::http::StatusCode;
@@ -81,6 +81,7 @@ pub fn answer(watched: &Watched, now: Timestamp) -> Result<Response, IntakeError
     let body: Value = json!({
         "status": worst.word(),
         "version": env!("CARGO_PKG_VERSION"),
+        "cdr_poller": poller(&(watched.pollers)(), &states),
         "sources": sources,
         "troubles": troubles.iter().map(|trouble| json!({
             "status": level(trouble).word(),
@@ -90,6 +91,20 @@ pub fn answer(watched: &Watched, now: Timestamp) -> Result<Response, IntakeError
     });
     let code = if worst == Status::Red { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     Ok((code, Json(body)).into_response())
+}
+
+/// Whether anything is polled: "active" while one of them is not stopped.
+fn poller(pollers: &[String], states: &[SourceState]) -> &'static str {
+    let stopped = |name: &String| {
+        states.iter().any(|state| {
+            state.source == *name && matches!(state.health, SourceHealth::Stopped | SourceHealth::Off)
+        })
+    };
+    match pollers {
+        [] => "none",
+        pollers if pollers.iter().all(stopped) => "stopped",
+        _ => "active",
+    }
 }
 
 /// UTC, as RFC 3339 to the second.

@@ -2,8 +2,11 @@
 
 use super::screen::{Screen, Tone};
 use super::{Exit, Loaded, owner};
-use crate::config::{Config, FolderConfig, PasswordConfig, SftpConfig, SourceConfig, SourceKind, ZoneWish};
+use crate::config::{
+    Config, FolderConfig, PasswordConfig, SftpConfig, SourceConfig, SourceKind, UcmConfig, ZoneWish,
+};
 use crate::daemon;
+use crate::record::remote::Trust;
 use crate::sources::sftp;
 use crate::store::query::{Query as _, QueryError, StoredOrigin};
 use jiff::tz::TimeZone;
@@ -70,6 +73,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         match &source.kind {
             SourceKind::Folder(folder) => inbox(source, folder, &mut findings)?,
             SourceKind::Sftp(server) => sftp_server(config, source, server, here, &mut findings)?,
+            SourceKind::Ucm(ucm) => asked(source, ucm, &mut findings)?,
         }
     }
     if config.sources.is_empty() {
@@ -282,6 +286,29 @@ fn sftp_server(
     if server.legacy_algorithms {
         findings.warning(&format!(
             "{}: source.legacy_algorithms: others can break what is offered; only for PBXes that know nothing newer",
+            source.place
+        ))?;
+    }
+    Ok(())
+}
+
+/// A device that is asked. It is not asked here: a wrong password costs a try.
+fn asked(source: &SourceConfig, ucm: &UcmConfig, findings: &mut Findings<'_>) -> std::io::Result<()> {
+    let (name, authority) = (&source.name, ucm.endpoint.authority());
+    match daemon::password(&ucm.password) {
+        Ok(()) => {
+            findings.good(&format!("source {name}: asks {authority}; `cdrd poll test {name}` tries it"))?;
+        }
+        // A credential is only there for the service.
+        Err(error) => findings.away(&error)?,
+    }
+    if let Some(warning) = ucm.password.warning() {
+        findings.warning(&warning)?;
+    }
+    if ucm.trust == Trust::Insecure {
+        findings.warning(&format!(
+            "{}: source.tls: the certificate of {authority} is not looked at: whoever is between can read the log-in and \
+             change calls; `cdrd poll test {name}` shows its fingerprint: write tls = \"pin:sha256:...\"",
             source.place
         ))?;
     }

@@ -9,6 +9,7 @@ use crate::pipeline::{self, DocumentPreview, PreviewRow};
 use crate::record::delivery::printable;
 use crate::record::document::{DateOrder, Dialect, Encoding, ZoneRule};
 use crate::record::outcome::{Reason, Rejection, Skip};
+use crate::unpack::ReadSeek;
 use anyhow::Context;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -39,48 +40,77 @@ pub struct Args {
 
 /// Explains the file.
 pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<Exit> {
-    let config = &loaded.config;
     let choice =
         Choice::new(loaded, args.origin.as_deref(), args.format.as_deref(), args.time_zone.as_deref())?;
+    let mut file =
+        std::fs::File::open(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let name = printable(args.file.as_os_str().as_bytes());
+    let asked = Asked {
+        origin: &choice.origin,
+        source: "explain",
+        format: choice.format.as_deref(),
+        time_zone: choice.time_zone.as_ref(),
+        rows: args.rows,
+        json: args.json,
+    };
+    explain(&mut file, &name, &asked, loaded, screen)
+        .with_context(|| format!("cannot read {}", args.file.display()))
+}
+
+/// For whom a body is explained, and how much of it is shown.
+pub(super) struct Asked<'a> {
+    pub origin: &'a str,
+    pub source: &'a str,
+    pub format: Option<&'a str>,
+    pub time_zone: Option<&'a TimeZone>,
+    pub rows: usize,
+    pub json: bool,
+}
+
+/// Explains bytes, wherever they are.
+pub(super) fn explain(
+    body: &mut dyn ReadSeek,
+    name: &str,
+    asked: &Asked<'_>,
+    loaded: &Loaded,
+    screen: &mut Screen,
+) -> anyhow::Result<Exit> {
+    let config = &loaded.config;
     // Nothing is stored: a database that cannot be read must not keep a file from being explained.
     let stored = daemon::stored_origins(config, super::runtime()?.handle()).unwrap_or_default();
     let mut origins = daemon::origins(config, &stored)?;
-    if let Some(zone) = &choice.time_zone {
+    if let Some(zone) = asked.time_zone {
         for origin in &mut origins {
             origin.time_zone = zone.clone();
         }
     }
     let engine = daemon::engine(config, origins, &loaded.formats);
-    let mut file =
-        std::fs::File::open(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
-    let name = printable(args.file.as_os_str().as_bytes());
     let reader = pipeline::Reader {
-        origin: &choice.origin,
-        source: "explain",
+        origin: asked.origin,
+        source: asked.source,
         formats: &loaded.formats,
-        time_zone: choice.time_zone.as_ref().and_then(TimeZone::iana_name),
-        pinned: choice.format.as_deref(),
-        rows: args.rows,
+        time_zone: asked.time_zone.and_then(TimeZone::iana_name),
+        pinned: asked.format,
+        rows: asked.rows,
     };
     #[expect(
         clippy::disallowed_methods,
         reason = "explain keeps nothing and may run where no state directory exists"
     )]
     let scratch = std::env::temp_dir();
-    let seen = pipeline::preview(&mut file, &name, &engine, reader, &scratch)
-        .with_context(|| format!("cannot read {}", args.file.display()))?;
+    let seen = pipeline::preview(body, name, &engine, reader, &scratch)?;
     let mut exit = Exit::Done;
-    if !args.json && seen.documents.iter().any(|document| !document.path.is_empty()) {
-        envelope::show(&name, &seen.documents, screen)?;
+    if !asked.json && seen.documents.iter().any(|document| !document.path.is_empty()) {
+        envelope::show(name, &seen.documents, screen)?;
     }
     for (place, document) in seen.documents.iter().enumerate() {
         if document.rejection.is_some() || document.counts.rejected > 0 {
             exit = Exit::Rejected;
         }
-        if args.json {
+        if asked.json {
             screen.json_value(&as_json(document))?;
         } else {
-            let shown = if document.path.is_empty() { &name } else { &document.path };
+            let shown = if document.path.is_empty() { name } else { &document.path };
             print(place + 1, shown, document, screen)?;
         }
     }

@@ -23,6 +23,7 @@ mod missing;
 mod numbers;
 mod original;
 mod owner;
+mod poll;
 mod rejected;
 mod replay;
 mod reread;
@@ -32,7 +33,9 @@ pub mod screen;
 mod sftp;
 mod sql;
 mod status;
+mod sync;
 mod times;
+mod token;
 
 use crate::config::{self, Config, ConfigError, Surroundings};
 use crate::daemon::DaemonError;
@@ -95,9 +98,16 @@ enum Command {
     /// Read deliveries again, or correct stored rows, as the configuration and the formats are now
     #[command(after_help = "Example: cdrd replay --source inbox --since 3d --preview")]
     Replay(replay::Args),
+    /// Try a source that is polled
+    Poll(poll::Args),
+    /// Have a source that is polled fetch again what there is of some time
+    #[command(after_help = "Example: cdrd sync ucm --from 2025-03-01 --to 2025-03-08")]
+    Sync(sync::Args),
     /// Accounts of the SFTP server
     #[command(after_help = "Example: cdrd sftp add-account pbx-hq")]
     Sftp(sftp::Args),
+    /// Programs that may ask for something over HTTP
+    Token(token::Args),
     /// Ask the database in SQL; reads only
     #[command(after_help = "Example: cdrd sql 'SELECT direction, count(*) FROM cdr GROUP BY 1'")]
     Sql(sql::Args),
@@ -245,6 +255,9 @@ fn dispatch(cli: &Cli, screen: &mut Screen) -> anyhow::Result<Exit> {
         Command::Original(args) => original::run(args, &loaded, screen),
         Command::Rejected(args) => rejected::run(args, &loaded, screen),
         Command::Replay(args) => replay::run(args, &loaded, screen),
+        Command::Poll(args) => poll::run(args, &loaded, screen),
+        Command::Sync(args) => sync::run(args, &loaded, screen),
+        Command::Token(args) => token::run(args, &loaded, screen),
         Command::Sftp(args) => sftp::run(args, &loaded, screen),
         Command::Sql(args) => sql::run(args, &loaded, screen),
     }

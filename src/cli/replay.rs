@@ -95,7 +95,7 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
             let rows: Vec<_> = origins.into_iter().map(row).collect();
             screen.table(&["origin", "time zone", "rows corrected"], &rows)?;
         }
-        Done::Imported { .. } | Done::Retried { .. } => {}
+        Done::Imported { .. } | Done::Retried { .. } | Done::Synced { .. } | Done::Tokens(_) => {}
     }
     Ok(Exit::Done)
 }

@@ -119,7 +119,7 @@ fn add_account(wish: &AddAccount, loaded: &Loaded, screen: &mut Screen) -> anyho
 fn server(source: &SourceConfig) -> Option<(&SourceConfig, &SftpConfig)> {
     match &source.kind {
         SourceKind::Sftp(server) => Some((source, server)),
-        SourceKind::Folder(_) => None,
+        SourceKind::Folder(_) | SourceKind::Ucm(_) => None,
     }
 }
 

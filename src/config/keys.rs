@@ -18,6 +18,8 @@ pub enum Table {
     Origin,
     /// `[[source]]`: the keys of all kinds, and of a folder.
     Source,
+    /// `[[source]]` of kind "ucm", without the keys of all kinds.
+    Ucm,
     /// `[[source]]` of kind "sftp", without the keys of all kinds.
     Sftp,
     /// `[[source.account]]`.
@@ -49,7 +51,7 @@ impl Table {
             Self::Http => "http.",
             Self::Keep => "keep.",
             Self::Origin => "origin.",
-            Self::Source | Self::Sftp => "source.",
+            Self::Source | Self::Sftp | Self::Ucm => "source.",
             Self::Account => "source.account.",
             Self::Format => "format.",
             Self::Columns | Self::Join => "format.columns.",
@@ -105,6 +107,14 @@ pub(super) const MARKER: &str = "marker";
 pub(super) const SETTLE: &str = "settle";
 pub(super) const RESCAN: &str = "rescan";
 pub(super) const EXPECT_EVERY: &str = "expect_every";
+pub(super) const USER: &str = "user";
+pub(super) const PASSWORD: &str = "password";
+pub(super) const TLS: &str = "tls";
+pub(super) const EVERY: &str = "every";
+pub(super) const DAYS_BACK: &str = "days_back";
+pub(super) const OVERLAP: &str = "overlap";
+pub(super) const TIMEOUT: &str = "timeout";
+pub(super) const PAGE_SIZE: &str = "page_size";
 pub(super) const ACCOUNT: &str = "account";
 pub(super) const PARTIAL_DAYS: &str = "partial_days";
 pub(super) const SHOW_DAYS: &str = "show_days";
@@ -113,7 +123,6 @@ pub(super) const CONNECTIONS: &str = "connections";
 pub(super) const CONNECTIONS_PER_ADDRESS: &str = "connections_per_address";
 pub(super) const FEEDBACK: &str = "feedback";
 pub(super) const LEGACY_ALGORITHMS: &str = "legacy_algorithms";
-pub(super) const USER: &str = "user";
 pub(super) const PASSWORD_HASH: &str = "password_hash";
 pub(super) const AUTHORIZED_KEYS: &str = "authorized_keys";
 pub(super) const NETWORKS: &str = "networks";
@@ -188,6 +197,15 @@ pub const KEYS: &[Key] = &[
     key(Table::Source, TIME_ZONE, None),
     key(Table::Source, FORMAT, None),
     key(Table::Source, EXPECT_EVERY, None),
+    key(Table::Ucm, URL, None),
+    key(Table::Ucm, USER, None),
+    key(Table::Ucm, PASSWORD, None),
+    key(Table::Ucm, TLS, Some("\"verify\"")),
+    key(Table::Ucm, EVERY, Some("\"2m\"")),
+    key(Table::Ucm, DAYS_BACK, Some("30")),
+    key(Table::Ucm, OVERLAP, Some("\"10m\"")),
+    key(Table::Ucm, TIMEOUT, Some("\"2m\"")),
+    key(Table::Ucm, PAGE_SIZE, Some("1000")),
     key(Table::Sftp, LISTEN, None),
     key(Table::Sftp, FEEDBACK, Some("false")),
     key(Table::Sftp, MARKER, None),
@@ -238,7 +256,7 @@ pub const HEADERS: &[&str] = &[STORE, HTTP, KEEP, ORIGIN, SOURCE, FORMAT];
 pub const FORMAT_TABLES: &[&str] = &[COLUMNS, CONSTANTS, DISPOSITIONS, DIRECTIONS];
 
 /// The kinds of sources that this version knows.
-pub const SOURCE_KINDS: &[&str] = &["folder", "sftp"];
+pub const SOURCE_KINDS: &[&str] = &["folder", "sftp", "ucm"];
 
 /// Keys of a source whatever its kind.
 const OF_ALL_KINDS: [&str; 6] = [NAME, KIND, ORIGIN, TIME_ZONE, FORMAT, EXPECT_EVERY];
@@ -256,6 +274,7 @@ pub fn names(table: Table) -> Vec<&'static str> {
         Table::Join => vec![JOIN],
         Table::Skip => vec![COLUMN, EQUALS, MATCHES, BLANK, BEGINS],
         Table::Secret => vec![CREDENTIAL, FILE, ENV],
+        Table::Ucm => OF_ALL_KINDS.to_vec(),
         Table::Sftp => OF_ALL_KINDS.into_iter().chain([ACCOUNT]).collect(),
         Table::Store
         | Table::Http

@@ -14,11 +14,13 @@ pub mod secret;
 mod sftp;
 mod source;
 mod stanza;
+mod ucm;
 
 pub use fault::{ConfigError, Fault};
 pub use keep::KeepConfig;
 pub use reading::reading_hash;
 pub use sftp::{AccountConfig, PasswordConfig, SftpConfig};
+pub use ucm::UcmConfig;
 
 use crate::formats::mapping::MappingConfig;
 use jiff::SignedDuration;
@@ -136,6 +138,8 @@ pub enum SourceKind {
     Folder(FolderConfig),
     /// An SFTP server of our own.
     Sftp(SftpConfig),
+    /// A Grandstream UCM or CloudUCM that is asked.
+    Ucm(UcmConfig),
 }
 
 /// A watched folder.

@@ -5,7 +5,7 @@ use super::fault::Fault;
 use super::keys::{self, Table};
 use super::origin::{name, zone};
 use super::stanza::{Spotted, Stanza, Stanzas};
-use super::{Config, FolderConfig, OriginConfig, SourceConfig, SourceKind, sftp};
+use super::{Config, FolderConfig, OriginConfig, SourceConfig, SourceKind, sftp, ucm};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +41,10 @@ pub fn read_all(
         // The keys of a kind that does not exist cannot be judged.
         let kind = match kind {
             Some("sftp") => sftp::read(&mut stanza, accounts).map(SourceKind::Sftp),
+            Some("ucm") => {
+                stanza.becomes(Table::Ucm);
+                ucm::read(&mut stanza, base).map(SourceKind::Ucm)
+            }
             Some(_) => {
                 let folder = folder(&mut stanza, base);
                 stanza.unknown_keys();
@@ -215,6 +219,7 @@ pub fn check_together(config: &Config, faults: &mut Vec<Fault>) {
                 });
                 continue;
             }
+            SourceKind::Ucm(_) => continue,
         };
         let mut wrong = |message| wrong_at(keys::PATH, message);
         let own = [

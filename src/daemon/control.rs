@@ -185,6 +185,8 @@ const fn task_name(task: &Task) -> &'static str {
         Task::Replay(_) => "replay",
         Task::Rederive(_) => "replay --rederive",
         Task::Retry(_) => "rejected retry",
+        Task::Sync(_) => "sync",
+        Task::Token(_) => "token",
     }
 }
 

@@ -11,6 +11,7 @@ use crate::pipeline::{PipelineError, Worked};
 use crate::record::outcome::{Actor, SourceTally};
 use crate::sources::folder::Folder;
 use crate::sources::folder::append::Follower;
+use crate::sources::polling::Poller;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -65,13 +66,20 @@ pub fn run_once(config: &Config, formats: &Formats) -> Result<Once, DaemonError>
                 Settings::Folder(settings) => {
                     make(&settings);
                     let mut folder = Folder::new(settings, intake);
-                    std::thread::spawn(move || folder.take_once(&stop).map(|_| ()))
+                    std::thread::spawn(move || {
+                        folder.take_once(&stop).map(|_| ()).map_err(|error| error.to_string())
+                    })
                 }
                 Settings::Followed(settings) => {
                     let mut follower = Follower::new(settings, intake);
-                    std::thread::spawn(move || follower.take_once(&stop))
+                    std::thread::spawn(move || follower.take_once(&stop).map_err(|error| error.to_string()))
                 }
                 Settings::Sftp(_) => std::thread::spawn(|| Ok(())),
+                Settings::Ucm(settings) => std::thread::spawn(move || {
+                    let device = settings.device().map_err(|error| error.to_string())?;
+                    let poller = Poller::new(settings.polling, intake, device);
+                    poller.poll_once(&stop).map_err(|error| error.to_string())
+                }),
             };
             (source, look)
         })

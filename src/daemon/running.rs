@@ -5,7 +5,7 @@
 
 use super::control::{Control, Current, current};
 use super::signals::{join, rest_unless};
-use super::sources::{Settings, Source};
+use super::sources::{Settings, Source, is_polled};
 use super::systemd::Said;
 use super::works::{PAUSE, Shared, Storing, fits};
 use super::{DaemonError, Locks, Works, disk, silence, spawn, spawn_watched, systemd};
@@ -163,11 +163,16 @@ impl Running {
         let Some(address) = address else { return };
         let storing = current(&self.current);
         let progress = storing.pipeline.progress();
-        let (named, troubled) = (self.current.clone(), self.current.clone());
+        let (named, polled, troubled) = (self.current.clone(), self.current.clone(), self.current.clone());
         let watched = api::Watched {
             intake: storing.intake.clone(),
             sources: Box::new(move || {
                 current(&named).config.sources.iter().map(|source| source.name.clone()).collect()
+            }),
+            pollers: Box::new(move || {
+                let storing = current(&polled);
+                let sources = storing.config.sources.iter().filter(|source| is_polled(source));
+                sources.map(|source| source.name.clone()).collect()
             }),
             tallies: Box::new(move || progress.sources()),
             troubles: Box::new(move || disk::troubles(&current(&troubled))),
@@ -224,6 +229,7 @@ impl Running {
             self.listen_if_deaf();
             self.said.set_refusal(None);
             self.wake_others();
+            self.sources.iter().for_each(Source::wake);
             return Reloaded::Done("the configuration is as it was".to_owned());
         }
         match self.store_by(&config, &formats, &old) {
@@ -342,6 +348,7 @@ impl Running {
             if let Some(known) = known {
                 if known.settings == settings {
                     kept += 1;
+                    known.wake();
                     self.sources.push(known);
                     continue;
                 }

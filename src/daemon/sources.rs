@@ -1,16 +1,23 @@
 //! The sources of a running daemon: each on a thread of its own, from its first look until it is told to go.
 
 use super::{DaemonError, spawn_watched};
-use crate::config::secret::Given;
+use crate::config::secret::{Given, SecretConfig};
 use crate::config::{
-    AccountConfig, Config, FolderConfig, PasswordConfig, SftpConfig, SourceConfig, SourceKind, reading_hash,
+    AccountConfig, Config, FolderConfig, PasswordConfig, SftpConfig, SourceConfig, SourceKind, UcmConfig,
+    ZoneWish, reading_hash,
 };
 use crate::formats::Formats;
-use crate::intake::{self, Intake};
+use crate::intake::{self, Intake, SourceHealth};
 use crate::pulse;
+use crate::record::remote::Fingerprint;
 use crate::sources::folder::append::{self, Follower};
 use crate::sources::folder::{self, Folder};
+use crate::sources::poll::ucm::{self, Keeper, Password, Ucm};
+use crate::sources::polling::http::HttpError;
+use crate::sources::polling::{self, Poller, System as _, Trouble};
 use crate::sources::sftp::{self, PasswordHash, Server};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +30,15 @@ pub(super) enum Settings {
     Folder(folder::Config),
     Followed(append::Config),
     Sftp(sftp::Config),
+    Ucm(Box<AskedUcm>),
+}
+
+/// A UCM that is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AskedUcm {
+    pub polling: polling::Config,
+    pub device: ucm::Config,
+    pub password: SecretConfig,
 }
 
 /// A source at work.
@@ -41,6 +57,7 @@ impl Settings {
         let folder = match &source.kind {
             SourceKind::Folder(folder) => folder,
             SourceKind::Sftp(server) => return Self::Sftp(served(config, source, server, formats)),
+            SourceKind::Ucm(ucm) => return Self::Ucm(Box::new(asked_ucm(config, source, ucm, formats))),
         };
         if folder.append.is_empty() {
             Self::Folder(watched(config, source, folder, formats))
@@ -71,6 +88,9 @@ impl Source {
         before: Option<JoinHandle<()>>,
     ) -> Result<Self, DaemonError> {
         let (waker, wake) = std::sync::mpsc::channel();
+        if matches!(settings, Settings::Ucm(_)) {
+            intake.set_sync_bell(name, waker.clone());
+        }
         let stop = Arc::new(AtomicBool::new(false));
         let (told, wished) = (stop.clone(), settings.clone());
         let body = move || {
@@ -85,16 +105,124 @@ impl Source {
                 }
                 Settings::Followed(settings) => Follower::new(settings, intake).run(told, wake),
                 Settings::Sftp(settings) => Server::new(settings, intake).run(&told, wake),
+                Settings::Ucm(settings) => match settings.device() {
+                    Ok(device) => Poller::new(settings.polling, intake, device).run(&told, &wake),
+                    Err(error) => {
+                        let name = &settings.polling.name;
+                        let _ = intake.set_source_state(name, SourceHealth::Stopped, &error.to_string());
+                        // It is told to go, or woken when the configuration is read again.
+                        let _waiting = pulse::waiting();
+                        while !told.load(Ordering::Relaxed) && wake.recv().is_ok() {}
+                    }
+                },
             }
         };
         let thread = spawn_watched(&format!("source {name}"), body)?;
         Ok(Self { name: name.to_owned(), settings, thread, stop, waker })
     }
 
+    /// Has it look again: what refused it may be mended.
+    pub(super) fn wake(&self) {
+        let _ = self.waker.send(());
+    }
+
     /// Tells it to go; its thread ends soon after.
     pub(super) fn send_away(&self) {
         self.stop.store(true, Ordering::Release);
         let _ = self.waker.send(());
+    }
+}
+
+impl AskedUcm {
+    /// The device, which nobody has asked yet.
+    pub(super) fn device(&self) -> Result<Ucm, HttpError> {
+        Ucm::new(self.device.clone(), keeper(self.password.clone()))
+    }
+}
+
+/// Whether a source asks a far side.
+pub(super) const fn is_polled(source: &SourceConfig) -> bool {
+    matches!(source.kind, SourceKind::Ucm(_))
+}
+
+/// What came of asking once.
+pub struct Tried {
+    /// The first page of the last day.
+    pub page: Result<polling::Page, Trouble>,
+    /// Requests that it took.
+    pub requests: u64,
+    /// The certificate that was shown.
+    pub certificate: Option<Fingerprint>,
+}
+
+/// Asks a far side once. `None` if the source is not one that is polled.
+pub fn try_source(config: &Config, source: &SourceConfig, formats: &Formats) -> Option<Tried> {
+    let Settings::Ucm(settings) = Settings::of(config, source, formats) else { return None };
+    let mut requests = 0;
+    let mut device = match settings.device() {
+        Ok(device) => device,
+        Err(error) => {
+            return Some(Tried {
+                page: Err(Trouble::person(error.to_string())),
+                requests,
+                certificate: None,
+            });
+        }
+    };
+    let ask = ucm::last_day(Timestamp::now(), settings.polling.page_size);
+    let page = device.page(&ask, &mut requests, &AtomicBool::new(false));
+    device.leave();
+    Some(Tried { page, requests, certificate: device.certificate() })
+}
+
+/// Whether a secret can be had here; else what to do.
+pub fn password(secret: &SecretConfig) -> Result<(), String> {
+    keeper(secret.clone())().map(|_| ())
+}
+
+/// Reads the secret each time it is asked for.
+fn keeper(secret: SecretConfig) -> Keeper {
+    Arc::new(move || {
+        let folder = std::env::var_os("CREDENTIALS_DIRECTORY").map(std::path::PathBuf::from);
+        let env = |name: &str| std::env::var(name).ok();
+        let value = secret.value(Given { credentials: folder.as_deref(), env: &env });
+        value.map(|value| Password(value.reveal().to_owned())).map_err(|error| error.to_string())
+    })
+}
+
+/// The zone in which a device shows its times. Windows begin and end well beyond what a wrong one could do.
+fn zone(config: &Config, source: &SourceConfig) -> TimeZone {
+    let named = source.time_zone.clone().or_else(|| match &config.origin(&source.origin)?.time_zone {
+        ZoneWish::Named(zone) => Some(zone.clone()),
+        ZoneWish::Auto => None,
+    });
+    // An origin's zone that is not written is recorded in the database, which may be down.
+    named.unwrap_or(TimeZone::UTC)
+}
+
+fn asked_ucm(config: &Config, source: &SourceConfig, ucm: &UcmConfig, formats: &Formats) -> AskedUcm {
+    let zone = zone(config, source);
+    AskedUcm {
+        polling: polling::Config {
+            name: source.name.clone(),
+            origin: source.origin.clone(),
+            peer: ucm.endpoint.authority(),
+            every: ucm.every,
+            back: ucm.back,
+            overlap: ucm.overlap,
+            page_size: ucm.page_size,
+            zone: zone.clone(),
+            pinned_format: source.pinned_format.clone(),
+            reading: config.reading(source, &formats.versions()),
+        },
+        device: ucm::Config {
+            endpoint: ucm.endpoint.clone(),
+            trust: ucm.trust,
+            user: ucm.user.clone(),
+            within: ucm.timeout,
+            zone,
+        },
+        password: ucm.password.clone(),
     }
 }
 

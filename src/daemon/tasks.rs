@@ -8,6 +8,7 @@
 mod import;
 mod replay;
 mod retry;
+mod sync;
 
 use super::{DaemonError, Storing};
 use crate::intake::IntakeError;
@@ -16,6 +17,7 @@ use crate::record::outcome::Counts;
 use crate::store::query::{DeliveryWish, QueryError, RejectionWish};
 use crate::store::sqlite::query::SqliteQuery;
 use crate::store::{StoreError, Switched};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +38,41 @@ pub enum Task {
     Rederive(RederiveWish),
     /// Read rejections again.
     Retry(RejectionWish),
+    /// Fetch from a far side again.
+    Sync(SyncTask),
+    /// Let a program in, or no more.
+    Token(TokenTask),
+}
+
+/// What to do about tokens. The token itself stays with whoever made it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenTask {
+    /// Let one in.
+    Add {
+        /// What it is called.
+        name: String,
+        /// BLAKE3 of it.
+        hash: [u8; 32],
+    },
+    /// Tell which are good.
+    List,
+    /// Let it in no more.
+    Revoke {
+        /// What it is called.
+        name: String,
+    },
+}
+
+/// What to fetch again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncTask {
+    /// The source that asks for it.
+    pub source: String,
+    /// Calls that began at or after; absent: what is due.
+    pub from: Option<Timestamp>,
+    /// Calls that began before; absent: now.
+    pub to: Option<Timestamp>,
 }
 
 /// How to take a file.
@@ -101,6 +138,19 @@ pub enum Done {
     Rederived(Vec<(String, String, u64)>),
     /// Rows were, or would be, corrected.
     Corrected(Switched),
+    /// A far side was asked.
+    Synced {
+        /// Requests.
+        requests: u64,
+        /// Pages that came.
+        pages: u64,
+        /// Calls on them.
+        records: u64,
+        /// Why it could not be done.
+        error: Option<String>,
+    },
+    /// The tokens that are good now: name and when it was made.
+    Tokens(Vec<(String, String)>),
     /// Rejections were read again.
     Retried {
         /// What became of those of each document.
@@ -202,7 +252,33 @@ impl Bench<'_> {
             Task::Replay(wish) => self.replay(&wish),
             Task::Rederive(wish) => self.rederive(&wish),
             Task::Retry(wish) => self.retry(&wish),
+            Task::Sync(wish) => self.sync(&wish),
+            Task::Token(wish) => self.token(wish),
         }
+    }
+
+    fn token(&self, wish: TokenTask) -> Result<Done, Refusal> {
+        let intake = &self.storing.intake;
+        match wish {
+            TokenTask::Add { name, hash } => {
+                if name.is_empty() || name.len() > 100 || name.contains(char::is_control) {
+                    return Err(Refusal::usage("a token needs a name, of 100 letters at most"));
+                }
+                if !intake.add_token(&name, hash)? {
+                    let text =
+                        format!("there is a token named {name:?}; revoke it first, or choose another name");
+                    return Err(Refusal::usage(text));
+                }
+            }
+            TokenTask::Revoke { name } => {
+                if !intake.revoke_token(&name)? {
+                    return Err(Refusal::usage(format!("no token is named {name:?}; see `cdrd token list`")));
+                }
+            }
+            TokenTask::List => {}
+        }
+        let tokens = intake.tokens()?.into_iter().map(|token| (token.name, token.made_at));
+        Ok(Done::Tokens(tokens.collect()))
     }
 
     fn stopped(&self) -> bool {

@@ -18,11 +18,14 @@ mod receipts;
 mod recovery;
 mod retire;
 mod room;
+mod runs;
 mod seen;
 mod source_state;
 mod spool;
 #[cfg(test)]
 mod tests;
+mod tokens;
+mod wishes;
 
 pub use archive::{OriginalRead, OriginalWriter, SealedOriginal};
 pub use bookmarks::{Bookmark, DELIVERY};
@@ -32,8 +35,11 @@ pub use outcomes::Told;
 pub use recovery::Recovered;
 pub use retire::{Original, Retirement};
 pub use room::room_of;
+pub use runs::RunTally;
 pub use source_state::{SourceHealth, SourceState};
 pub use spool::{Backlog, Claimed, Look, SMALL, Share, Waiting};
+pub use tokens::KnownToken;
+pub use wishes::{SyncEnd, SyncWish};
 
 use crate::record::delivery::DeliveryId;
 use crate::sqlite::Prepared;
@@ -75,6 +81,8 @@ struct Inner {
     arrived: Condvar,
     /// Whom to tell that outcomes were written, by source.
     outcome_bells: Mutex<HashMap<String, Sender<()>>>,
+    /// Whom to tell that somebody wants something fetched again, by source.
+    sync_bells: Mutex<HashMap<String, Sender<()>>>,
     /// Deliveries whose receipt failed half-way; finished or undone at the next call.
     unsettled: Mutex<Vec<DeliveryId>>,
     /// Deliveries that failed and are left alone for a while, by their id.
@@ -144,6 +152,7 @@ impl Intake {
             work: Mutex::new(Work { small: true, large: true }),
             arrived: Condvar::new(),
             outcome_bells: Mutex::new(HashMap::new()),
+            sync_bells: Mutex::new(HashMap::new()),
             unsettled: Mutex::new(Vec::new()),
             resting: Mutex::new(HashMap::new()),
             stuck: Mutex::new(Vec::new()),

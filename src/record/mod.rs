@@ -13,3 +13,4 @@ pub mod origin;
 pub mod outcome;
 pub mod port;
 pub mod raw;
+pub mod remote;

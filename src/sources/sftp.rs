@@ -5,10 +5,12 @@
 
 mod account;
 mod defence;
+mod ending;
 mod entry;
 mod feedback;
 mod host_keys;
 mod listener;
+mod naming;
 pub mod packets;
 mod password;
 mod path;
@@ -19,6 +21,7 @@ mod serve;
 mod session;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod upload;
 
 pub use host_keys::{HostKeyError, fingerprints, folder as host_key_folder};
@@ -279,7 +282,9 @@ impl Server {
 
     fn accounts(&self) -> Result<Vec<Account>, IntakeError> {
         let folder = self.config.state_dir.join("sftp").join(format!("source-{}", self.config.name));
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        // A service that may not read it trusts nothing unflushed of an earlier process.
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let boot = boot.unwrap_or_else(|_| ulid::Ulid::new().to_string());
         let source = account::Source {
             name: self.config.name.clone(),
             pinned_format: self.config.pinned_format.clone(),

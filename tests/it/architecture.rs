@@ -71,7 +71,10 @@ const EVERYTHING_BELOW_CLI: [&str; 16] = with(EVERYTHING_BELOW_DAEMON, "daemon")
 const EVERYTHING: [&str; 17] = with(EVERYTHING_BELOW_CLI, "cli");
 
 /// Edges that only one file may have: a poller may call pure functions of its vendor's format.
-const LISTED_EDGES: &[(&str, &str)] = &[];
+const LISTED_EDGES: &[(&str, &str)] = &[
+    // How many elements a page has, and which legs: what the next request goes by.
+    ("sources::poll::ucm", "formats::grandstream::page"),
+];
 
 /// Modules of `sources` that every source may use.
 const SHARED_BY_SOURCES: &[&str] = &["polling"];

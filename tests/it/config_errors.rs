@@ -196,9 +196,46 @@ fn kinds_of_sources() {
         &format!(
             "{ORIGIN}[[source]]\nname = \"m\"\nkind = \"pigeon\"\nloft = \"roof\"\n[[source]]\nname = \"n\"\n"
         ),
-        "config.toml:5: source.kind: \"pigeon\" is no kind of source; this version knows: folder, sftp\n\
-         config.toml:7: source.kind: is missing; this version knows the kinds: folder, sftp",
+        "config.toml:5: source.kind: \"pigeon\" is no kind of source; this version knows: folder, sftp, ucm\n\
+         config.toml:7: source.kind: is missing; this version knows the kinds: folder, sftp, ucm",
     );
+}
+
+#[test]
+fn every_fault_of_a_ucm_at_once_and_none_repeats_a_password() {
+    let head = "[[origin]]\nname = \"hq\"\n[[source]]\nname = \"u\"\nkind = \"ucm\"\n";
+    assert_said(
+        head,
+        "config.toml:3: source.url: is missing; write where its web page is, url = \"https://ucm.example.org:8089\"\n\
+         config.toml:3: source.user: is missing; write the user of the device's API page, user = \"cdrapi\"\n\
+         config.toml:3: source.password: is missing; write where it is, password = { file = \"/etc/cdrd/ucm-password\" }",
+    );
+    let wrong = "url = \"https://cdrapi:hunter2@ucm:8089\"\nuser = \"cdrapi\"\npassword = \"hunter2\"\ntls = \"pin:sha256:00\"\n\
+                 every = \"0.5s\"\npage_size = 2000\npath = \"inbox\"\n";
+    assert_said(
+        &format!("{head}{wrong}"),
+        "config.toml:6: source.url: holds a user or password; write those into user and password\n\
+         config.toml:8: source.password: a secret is never written here; put it into a file that only cdrd may read and \
+         write password = { file = \"/etc/cdrd/password\" }, or { credential = \"password\" } with LoadCredential= in the \
+         unit, or { env = \"...\" }\n\
+         config.toml:9: source.tls: must be \"verify\", \"pin:sha256:\" with the 64 hex digits of its certificate's fingerprint \
+         (`cdrd poll test` shows it), or \"insecure\"\n\
+         config.toml:10: source.every: must be at least \"1s\"\n\
+         config.toml:11: source.page_size: must be one number from 1 to 1000\n\
+         config.toml:12: source.path: there is no such key; known here: url, user, password, tls, every, days_back, overlap, \
+         timeout, page_size, name, kind, origin, time_zone, format, expect_every",
+    );
+    for (url, words) in [
+        ("http://ucm:8089", "must begin with https://: the device asks for TLS"),
+        ("https://ucm:8089/cdrapi", "must end after the port, or in /api"),
+        ("https://ucm:0", "must be like \"https://ucm.example.org:8089\""),
+    ] {
+        let rest = "user = \"a\"\npassword = { env = \"P\" }\n";
+        assert_said(
+            &format!("{head}url = \"{url}\"\n{rest}"),
+            &format!("config.toml:6: source.url: {words}"),
+        );
+    }
 }
 
 #[test]

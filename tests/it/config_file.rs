@@ -28,6 +28,7 @@ fn statements() -> Vec<(Table, &'static str, &'static str, bool)> {
             "[[origin]]" => table = Table::Origin,
             "[[source]]" => table = Table::Source,
             "# [[source]]" => table = Table::Sftp,
+            "#   kind = \"ucm\"" => table = Table::Ucm,
             "# [[source.account]]" => table = Table::Account,
             "# [[format]]" => table = Table::Format,
             _ if line.starts_with("# [format.columns]") => break,
@@ -88,7 +89,7 @@ fn a_stated_default_changes_nothing_and_each_example_is_valid() -> Result<(), Bo
     let folder = TempDir::new()?;
     let shipped = loaded(folder.path(), SHIPPED)?;
     for (table, key, value, commented) in statements() {
-        if matches!(table, Table::Format | Table::Sftp | Table::Account) {
+        if matches!(table, Table::Format | Table::Sftp | Table::Account | Table::Ucm) {
             continue;
         }
         let has_default =
@@ -144,6 +145,28 @@ fn each_key_of_the_sftp_server_is_valid_as_it_is_shown() -> Result<(), Box<dyn s
         let has_default =
             KEYS.iter().any(|known| (known.table, known.name) == (table, key) && known.default.is_some());
         assert_eq!(with.sources[0].kind == plain.sources[0].kind, has_default, "{line}");
+    }
+    Ok(())
+}
+
+#[test]
+fn each_key_of_a_ucm_is_valid_as_it_is_shown() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = TempDir::new()?;
+    let needed = ["url = \"https://a\"", "user = \"b\"", "password = { env = \"C\" }"];
+    let with = |key: &str, line: &str| {
+        let others = needed.iter().filter(|other| !other.starts_with(&format!("{key} ")));
+        let lines: Vec<&str> = others.copied().chain([line]).collect();
+        let head = "[[origin]]\nname = \"pbx\"\n[[source]]\nname = \"ucm\"\nkind = \"ucm\"\n";
+        loaded(folder.path(), &format!("{head}{}\n", lines.join("\n")))
+    };
+    let plain = with("", "")?;
+    for (_, key, value, _) in statements().into_iter().filter(|(table, ..)| *table == Table::Ucm) {
+        let stated =
+            with(key, &format!("{key} = {value}")).map_err(|error| format!("{key} = {value}: {error}"))?;
+        let has_default = KEYS
+            .iter()
+            .any(|known| (known.table, known.name) == (Table::Ucm, key) && known.default.is_some());
+        assert_eq!(stated.sources[0].kind == plain.sources[0].kind, has_default, "{key} = {value}");
     }
     Ok(())
 }

@@ -32,3 +32,5 @@ mod sixty;
 mod snapshots;
 mod together;
 mod tour;
+mod ucm;
+mod ucm_double;

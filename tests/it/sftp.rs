@@ -1,6 +1,10 @@
 //! The SFTP server with the clients that people use: what they send is stored, each leg once, and what they see of it is
 //! what they sent.
 
+mod hostile;
+mod kills;
+mod raw;
+
 use crate::site::{Daemon, Site, asterisk_rows};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -197,5 +201,209 @@ fn openssh_sends_sees_and_fetches_what_it_sent() {
     assert_eq!(served.names("/"), ["large.csv"]);
     good(&served.sftp("get large.csv large.third\n"));
     same(&large, &served.site.path("out/large.third"));
+    served.site.stop(daemon);
+}
+
+/// Waits until a connection that was cut has let go of its file.
+fn until_names(served: &Served, wanted: &str) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !served.names("/").iter().any(|name| name == wanted) {
+        assert!(
+            Instant::now() < deadline,
+            "{wanted} is not there: {:?}\n{}",
+            served.names("/"),
+            served.site.log()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn scp_overwrites_longer_and_shorter() {
+    let served = Served::new("", "");
+    let daemon = served.start(None);
+    let send = |calls: std::ops::Range<u32>| {
+        served.file("a.csv", &asterisk_rows(calls));
+        let mut scp = served.ssh("scp");
+        good(
+            &scp.args(["-q", "a.csv"])
+                .arg(format!("{USER}@127.0.0.1:a.csv"))
+                .output()
+                .expect("it is installed"),
+        );
+        good(&served.sftp("get a.csv back.csv\n"));
+        same(&served.site.path("out/a.csv"), &served.site.path("out/back.csv"));
+    };
+    send(0..40);
+    // Without truncating: what is longer is cut afterwards.
+    send(100..110);
+    send(200..300);
+    assert_eq!(served.calls(), 150);
+    assert_eq!(served.deliveries(), ["done a.csv 40", "done a.csv 10", "done a.csv 100"]);
+    served.site.stop(daemon);
+}
+
+#[test]
+fn lftp_mirrors_resumes_and_moves() {
+    let served = Served::new("", "");
+    let daemon = served.start(None);
+    for (name, calls) in [("a.csv", 0..20), ("b.csv", 100..130)] {
+        served.file(name, &asterisk_rows(calls));
+    }
+    let whole = asterisk_rows(1000..5000);
+    let (begun, rest) = whole.split_at(whole.len() / 2);
+    let lftp = |lines: &str| {
+        let script = format!(
+            "set sftp:auto-confirm yes; set net:max-retries 2; set net:timeout 20; set cmd:fail-exit yes; \
+             open -u {USER},{PASSWORD} -p {} sftp://127.0.0.1; {lines}; bye",
+            served.port
+        );
+        let mut command = Command::new("lftp");
+        command
+            .args(["--norc", "-c", &script])
+            .current_dir(served.site.path("out"))
+            .env("HOME", served.site.dir.path());
+        command.stdin(Stdio::null()).output().expect("lftp is installed by tests/run")
+    };
+    good(&lftp("mirror -R . day"));
+    assert_eq!(served.names("/day"), ["day/a.csv", "day/b.csv"]);
+    // A second time there is nothing to send.
+    good(&lftp("mirror -R . day"));
+    assert_eq!(served.deliveries().len(), 2, "{:?}", served.deliveries());
+    // What broke off is continued where it ended.
+    let mut cut = served.raw();
+    cut.upload_half("big.csv", begun.as_bytes());
+    drop(cut);
+    until_names(&served, "big.csv");
+    served.file("big.csv", &whole);
+    good(&lftp("put -c big.csv"));
+    good(&lftp("put a.csv -o temp-a.csv; mv temp-a.csv moved.csv"));
+    assert_eq!(served.calls(), 20 + 30 + 4000, "{}", rest.len());
+    served.site.stop(daemon);
+}
+
+#[test]
+fn curl_sends_and_resumes_by_password_and_by_key() {
+    let served = Served::new("", "sha1_signatures = true");
+    let daemon = served.start(None);
+    let curl = |more: &[&str], name: &str| {
+        let url = format!("sftp://127.0.0.1:{}/{name}", served.port);
+        let mut command = Command::new("curl");
+        command.args(["-sS", "-k", "-T", name]).args(more).arg(url).current_dir(served.site.path("out"));
+        command.stdin(Stdio::null()).output().expect("curl is installed by tests/run")
+    };
+    let login = format!("{USER}:{PASSWORD}");
+    served.file("a.csv", &asterisk_rows(0..30));
+    good(&curl(&["-u", &login], "a.csv"));
+    let key = keys().folder.path().join("mine").display().to_string();
+    let public = format!("{key}.pub");
+    served.file("b.csv", &asterisk_rows(100..130));
+    // libssh2 of this age signs with SHA-1 alone.
+    good(&curl(&["-u", &format!("{USER}:"), "--key", &key, "--pubkey", &public], "b.csv"));
+    let whole = asterisk_rows(1000..5000);
+    let mut cut = served.raw();
+    cut.upload_half("big.csv", &whole.as_bytes()[..whole.len() / 3]);
+    drop(cut);
+    until_names(&served, "big.csv");
+    served.file("big.csv", &whole);
+    good(&curl(&["-u", &login, "-C", "-"], "big.csv"));
+    assert_eq!(served.calls(), 30 + 30 + 4000);
+    assert!(served.site.log().contains("signs with SHA-1"), "{}", served.site.log());
+    let wrong = curl(&["-u", &format!("{USER}:wrong")], "a.csv");
+    assert!(!wrong.status.success());
+    assert!(served.site.log().contains("SFTP log-in refused for account hq from 127.0.0.1"));
+    assert!(!served.site.log().contains(PASSWORD), "a password never reaches the log");
+    served.site.stop(daemon);
+}
+
+#[test]
+fn psftp_sends_lists_and_renames() {
+    let served = Served::new("", "");
+    let daemon = served.start(None);
+    served.file("a.csv", &asterisk_rows(0..30));
+    served.file("b.csv", &asterisk_rows(100..125));
+    let lines = served.site.path("psftp.txt");
+    fs::write(
+        &lines,
+        "put a.csv a.csv.part\nmv a.csv.part a.csv\nput b.csv\nls\nget a.csv back.csv\nreput b.csv\nquit\n",
+    )
+    .expect("the folder is writable");
+    let key = fs::read_to_string(keys().folder.path().join("ed25519.pub")).expect("it was made");
+    let key = key.split(' ').nth(1).expect("its second word");
+    let mut command = Command::new("psftp");
+    command
+        .args([
+            "-batch",
+            "-be",
+            "-P",
+            &served.port.to_string(),
+            "-l",
+            USER,
+            "-pw",
+            PASSWORD,
+            "-hostkey",
+            key,
+            "-b",
+        ])
+        .arg(&lines)
+        .arg("127.0.0.1")
+        .current_dir(served.site.path("out"))
+        .env("HOME", served.site.dir.path())
+        .stdin(Stdio::null());
+    let output = command.output().expect("putty-tools are installed by tests/run");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("a.csv") && said.contains("b.csv"), "{output:?}");
+    same(&served.site.path("out/a.csv"), &served.site.path("out/back.csv"));
+    assert_eq!(served.calls(), 55, "{output:?}");
+    served.site.stop(daemon);
+}
+
+#[test]
+fn rclone_copies_and_verifies() {
+    let served = Served::new("", "");
+    let daemon = served.start(None);
+    fs::create_dir(served.site.path("out/day")).expect("the folder is writable");
+    for (name, calls) in [("day/a.csv", 0..30), ("day/b.csv", 100..120), ("day/c.csv", 1000..4000)] {
+        served.file(name, &asterisk_rows(calls));
+    }
+    let rclone = |arguments: &[&str]| {
+        let mut command = Command::new("rclone");
+        let remote = format!(
+            ":sftp,host=127.0.0.1,port={},user={USER},key_file={}:cdr",
+            served.port,
+            keys().folder.path().join("mine").display()
+        );
+        let arguments =
+            arguments.iter().map(|argument| if *argument == "REMOTE" { remote.as_str() } else { argument });
+        command.args(arguments).args(["--config", "/dev/null", "--retries", "1"]);
+        command.current_dir(served.site.path("out")).env("HOME", served.site.dir.path()).stdin(Stdio::null());
+        command.output().expect("rclone is installed by tests/run")
+    };
+    good(&rclone(&["copy", "day", "REMOTE"]));
+    good(&rclone(&["check", "day", "REMOTE", "--size-only"]));
+    good(&rclone(&["check", "day", "REMOTE", "--download"]));
+    assert_eq!(served.calls(), 30 + 20 + 3000);
+    good(&rclone(&["copy", "day", "REMOTE"]));
+    assert_eq!(served.deliveries().len(), 3, "nothing is sent twice: times and sizes are as they were");
+    served.site.stop(daemon);
+}
+
+#[test]
+fn paramiko_does_what_programs_do() {
+    let served = Served::new("", "");
+    let daemon = served.start(None);
+    served.file("a.csv", &asterisk_rows(0..30));
+    served.file("b.csv", &asterisk_rows(100..3100));
+    let script = served.site.path("out/send.py");
+    fs::write(&script, include_str!("sftp/paramiko.py")).expect("the folder is writable");
+    let mut command = Command::new("/usr/bin/python3");
+    command
+        .arg(&script)
+        .args([&served.port.to_string(), USER, PASSWORD])
+        .current_dir(served.site.path("out"));
+    let output = command.stdin(Stdio::null()).output().expect("python3-paramiko is installed by tests/run");
+    good(&output);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "all is well");
+    assert_eq!(served.calls(), 3030);
     served.site.stop(daemon);
 }

@@ -37,6 +37,11 @@ static CARD: Card = Card {
     epoch_in: Some(Field::UniqueId),
 };
 
+/// What a member of a leg is called.
+pub(super) fn field_of(key: &str) -> Option<Field> {
+    CARD.field_of(key)
+}
+
 impl Format for CdrapiJson {
     fn card(&self) -> &'static Card {
         &CARD

@@ -5,6 +5,7 @@
 pub mod json;
 pub mod legacy_csv;
 mod legs;
+pub mod page;
 pub mod web_csv;
 pub mod xml;
 

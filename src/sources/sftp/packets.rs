@@ -12,6 +12,8 @@ pub const LARGEST: u32 = 256 * 1024;
 /// Above this it is no packet of any client: nothing that follows can be trusted.
 const HOPELESS: u32 = 64 * 1024 * 1024;
 
+const INIT: u8 = 1;
+const OPEN: u8 = 3;
 const WRITE: u8 = 6;
 const RENAME: u8 = 18;
 const SYMLINK: u8 = 20;
@@ -93,6 +95,10 @@ impl Frames {
 fn decode(packet: Bytes) -> Arrived {
     // Only the first packet of a client has no number.
     let id = packet.get(1..5).and_then(|id| id.try_into().ok()).map_or(0, u32::from_be_bytes);
+    // A client asks; what is an answer says nothing here.
+    if !packet.first().is_some_and(|kind| matches!(*kind, INIT | OPEN..=SYMLINK | EXTENDED)) {
+        return Arrived::Broken(id);
+    }
     let mut packet = if packet.first() == Some(&WRITE) { packet } else { with_text_names(packet) };
     match Packet::try_from(&mut packet) {
         Ok(request) => Arrived::Request(request),

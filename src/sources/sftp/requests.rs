@@ -2,9 +2,10 @@
 //!
 //! Blocks: belongs on a thread that may. Must answer every request, and must never do for one client what costs another.
 
-use super::account::{Account, Look, Readable, Wish};
+use super::account::{Account, Readable, Wish};
 use super::path;
 use super::refusal::{Refusal, Refused};
+use super::tree::Look;
 use super::upload::Upload;
 use russh_sftp::protocol::{
     Attrs, Data, Extended, ExtendedReply, File, FileAttributes, Handle, Name, OpenFlags, Packet, Status,

@@ -14,13 +14,13 @@ const MOST_AT_ONCE: usize = 1024 * 1024;
 const LONGEST_PACKET: Duration = Duration::from_mins(2);
 
 /// Serves until the client goes, or sends what is no SFTP. Gives the requests back: they have files to let go of.
-pub(super) async fn serve<S>(mut stream: S, mut requests: Requests) -> Option<Requests>
+pub(super) async fn serve<S>(stream: &mut S, mut requests: Requests) -> Option<Requests>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut frames = Frames::default();
     loop {
-        if !more(&mut stream, &mut frames).await {
+        if !more(stream, &mut frames).await {
             return Some(requests);
         }
         let mut arrived = Vec::new();

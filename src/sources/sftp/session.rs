@@ -229,14 +229,16 @@ impl Handler for Connection {
         let (site, peer, handle) = (self.site.clone(), self.peer, session.handle());
         site.sessions.fetch_add(1, Ordering::AcqRel);
         tokio::spawn(async move {
-            let requests = serve(channel.into_stream(), Requests::new(account, peer)).await;
+            let mut stream = channel.into_stream();
+            let requests = serve(&mut stream, Requests::new(account, peer)).await;
             if let Some(requests) = requests {
                 let _ = tokio::task::spawn_blocking(move || requests.end()).await;
             }
             site.sessions.fetch_sub(1, Ordering::AcqRel);
-            // Some clients wait to hear how it ended.
+            // Clients want to hear how it ended, and that it did not is what they take its absence for.
             let _ = handle.exit_status_request(id, 0).await;
             let _ = handle.eof(id).await;
+            drop(stream);
             let _ = handle.close(id).await;
         });
         Ok(())
