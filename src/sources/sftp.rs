@@ -58,7 +58,7 @@ const OVERDUE: Duration = Duration::from_hours(1);
 /// How long sessions may take to let go when the source stops.
 const LEAVE: Duration = Duration::from_secs(4);
 /// Threads that may wait for the door at once: each waits for the flush of the others.
-const BLOCKING: usize = 64;
+const BLOCKING: usize = 24;
 
 /// An SFTP server as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,7 +271,7 @@ impl Server {
             .enable_all()
             .build()?;
         Ok(Open {
-            site: Arc::new(Site::new(&self.config.name, accounts, defence)),
+            site: Arc::new(Site::new(&self.config.name, accounts, defence, self.config.idle)),
             offer: listener::offer(keys, self.config.legacy_algorithms, self.config.idle),
             stop: watch::channel(false).0,
             listening: HashSet::new(),

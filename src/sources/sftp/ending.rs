@@ -207,6 +207,7 @@ impl Account {
         match bytes {
             Bytes::File(name, _) => Ok(name),
             Bytes::Memory(bytes) => {
+                self.place.room()?;
                 let (mut file, name) = self.place.create()?;
                 std::io::Write::write_all(&mut file, &bytes).map_err(|error| {
                     self.place.remove(&name);

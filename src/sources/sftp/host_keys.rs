@@ -94,6 +94,9 @@ fn make(path: &Path, kind: Kind) -> Result<PrivateKey, HostKeyError> {
     };
     let key = key.map_err(|error| wrong(error.to_string()))?;
     let text = key.to_openssh(LineEnding::LF).map_err(|error| wrong(error.to_string()))?;
+    // One that could not be read at the next start must not become known to anybody.
+    PrivateKey::from_openssh(text.as_bytes())
+        .map_err(|error| wrong(format!("it does not read back: {error}")))?;
     write(path, text.as_bytes()).map_err(|error| wrong(error.to_string()))?;
     Ok(key)
 }

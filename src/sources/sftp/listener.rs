@@ -32,8 +32,8 @@ pub(super) fn offer(keys: Vec<PrivateKey>, legacy: bool, idle: Duration) -> Arc<
         keys,
         preferred: preferred(legacy),
         inactivity_timeout: Some(idle),
-        keepalive_interval: Some(Duration::from_mins(1)),
-        keepalive_max: 3,
+        // Their answers would count as activity.
+        keepalive_interval: None,
         ..Config::default()
     })
 }

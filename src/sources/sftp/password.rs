@@ -1,8 +1,9 @@
 //! Hashes of passwords. Must never show a password or a hash, and never cost more than a log-in may.
 
-use argon2::password_hash::phc::PasswordHash as Phc;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::PasswordHasher as _;
+use argon2::password_hash::phc::{Output, PasswordHash as Phc};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use std::sync::{Mutex, PoisonError};
 
 /// Memory of our hashes, in KiB: as hard to guess as OWASP's other choices, and ten log-ins at once take little.
 const MEMORY: u32 = 7 * 1024;
@@ -59,14 +60,34 @@ impl PasswordHash {
 
     /// Whether this is the password. Takes its time.
     pub fn is_of(&self, password: &str) -> bool {
-        let Ok(hash) = Phc::new(&self.0) else { return false };
-        hasher().verify_password(password.as_bytes(), &hash).is_ok()
+        let mut memory = ROOM.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let verified = verified(&self.0, password, &mut memory).unwrap_or(false);
+        ROOM.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        verified
     }
 
     /// As it is written.
     pub fn text(&self) -> &str {
         &self.0
     }
+}
+
+/// Memory in which hashes are computed, one for each that is verified at once: allocated anew for each log-in, it would
+/// stay with every thread that ever verified one.
+static ROOM: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
+
+fn verified(hash: &str, password: &str, memory: &mut Vec<Block>) -> Option<bool> {
+    let hash = Phc::new(hash).ok()?;
+    let params = Params::try_from(&hash).ok()?;
+    let algorithm = Algorithm::new(hash.algorithm.as_str()).ok()?;
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+    memory.resize(usize::try_from(params.m_cost()).ok()?.max(memory.len()), Block::new());
+    let (salt, known) = (hash.salt.as_ref()?, hash.hash.as_ref()?);
+    let mut output = vec![0; known.len()];
+    let hasher = Argon2::new(algorithm, version, params);
+    hasher.hash_password_into_with_memory(password.as_bytes(), salt, &mut output, &mut memory[..]).ok()?;
+    // Compares in constant time.
+    Some(Output::new(&output).ok()? == *known)
 }
 
 fn hasher() -> Argon2<'static> {

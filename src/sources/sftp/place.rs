@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that all uploads of a source together may have in memory.
-const MEMORY: usize = 32 * 1024 * 1024;
+const MEMORY: usize = 8 * 1024 * 1024;
 
 /// Memory that the uploads of a source share.
 #[derive(Debug, Default)]

@@ -14,13 +14,13 @@ const MOST_AT_ONCE: usize = 1024 * 1024;
 const LONGEST_PACKET: Duration = Duration::from_mins(2);
 
 /// Serves until the client goes, or sends what is no SFTP. Gives the requests back: they have files to let go of.
-pub(super) async fn serve<S>(stream: &mut S, mut requests: Requests) -> Option<Requests>
+pub(super) async fn serve<S>(stream: &mut S, mut requests: Requests, idle: Duration) -> Option<Requests>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut frames = Frames::default();
     loop {
-        if !more(stream, &mut frames).await {
+        if !more(stream, &mut frames, idle).await {
             return Some(requests);
         }
         let mut arrived = Vec::new();
@@ -51,16 +51,13 @@ where
 }
 
 /// Waits for bytes, then takes what is there already. Whether the client is still there.
-async fn more<S: AsyncRead + Unpin>(stream: &mut S, frames: &mut Frames) -> bool {
+async fn more<S: AsyncRead + Unpin>(stream: &mut S, frames: &mut Frames, idle: Duration) -> bool {
     let within = frames.is_within();
     let buffer = frames.buffer();
     buffer.reserve(if within { LARGEST as usize } else { 4096 });
-    let first = if within {
-        // Who begins a packet has it: one that comes by drops keeps its session for nothing.
-        tokio::time::timeout(LONGEST_PACKET, stream.read_buf(buffer)).await.unwrap_or(Ok(0))
-    } else {
-        stream.read_buf(buffer).await
-    };
+    // Who begins a packet has all of it; and who asks for nothing does not stay because its SSH still answers.
+    let longest = if within { LONGEST_PACKET } else { idle };
+    let first = tokio::time::timeout(longest, stream.read_buf(buffer)).await.unwrap_or(Ok(0));
     if !first.is_ok_and(|read| read > 0) {
         return false;
     }

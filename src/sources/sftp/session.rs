@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 
 /// Passwords that are verified at once: a hash costs memory and time on purpose.
@@ -31,6 +31,8 @@ pub(super) struct Site {
     pub source: String,
     pub accounts: HashMap<String, Arc<Account>>,
     pub defence: Arc<Defence>,
+    /// How long a client may ask for nothing.
+    pub idle: Duration,
     verifying: Semaphore,
     /// Verified where there is no such account: nobody learns by the time it takes.
     nobody: PasswordHash,
@@ -39,7 +41,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub fn new(source: &str, accounts: Vec<Account>, defence: Arc<Defence>) -> Self {
+    pub fn new(source: &str, accounts: Vec<Account>, defence: Arc<Defence>, idle: Duration) -> Self {
         let accounts = accounts.into_iter().map(|one| (one.settings.user.clone(), Arc::new(one))).collect();
         let nobody = PasswordHash::of("nobody logs in with this").expect("it is short");
         let verifying = Semaphore::new(VERIFIED_AT_ONCE);
@@ -47,6 +49,7 @@ impl Site {
             source: source.to_owned(),
             accounts,
             defence,
+            idle,
             verifying,
             nobody,
             sessions: AtomicUsize::new(0),
@@ -230,7 +233,7 @@ impl Handler for Connection {
         site.sessions.fetch_add(1, Ordering::AcqRel);
         tokio::spawn(async move {
             let mut stream = channel.into_stream();
-            let requests = serve(&mut stream, Requests::new(account, peer)).await;
+            let requests = serve(&mut stream, Requests::new(account, peer), site.idle).await;
             if let Some(requests) = requests {
                 let _ = tokio::task::spawn_blocking(move || requests.end()).await;
             }

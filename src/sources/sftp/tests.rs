@@ -501,3 +501,37 @@ fn networks_hold_addresses_that_begin_alike() {
     assert!(network("2001:db8::", 32).holds(address("2001:db8:ffff::1")));
     assert!(!network("2001:db8::1", 128).holds(address("2001:db8::2")));
 }
+
+#[test]
+fn a_small_file_costs_one_flush_and_what_clients_do_around_it_none() {
+    let bench = Bench::new(None);
+    let mut session = bench.session();
+    let before = bench.intake.flushes();
+    for number in 0..20 {
+        let name = format!("{number}.csv");
+        assert_eq!(session.put(&name, &bytes(500)), StatusCode::Ok);
+        assert_eq!(session.size(&name), Some(500));
+        assert!(session.names("/").contains(&name));
+        assert_eq!(session.rename(&name, &format!("sent-{name}")), StatusCode::Ok);
+    }
+    assert_eq!(bench.intake.flushes() - before, 20);
+}
+
+#[test]
+fn receipts_of_sessions_side_by_side_share_their_flushes() {
+    let bench = Bench::new(None);
+    let before = bench.intake.flushes();
+    std::thread::scope(|scope| {
+        for sender in 0..8 {
+            let mut session = bench.session();
+            scope.spawn(move || {
+                for number in 0..25 {
+                    assert_eq!(session.put(&format!("{sender}-{number}.csv"), &bytes(500)), StatusCode::Ok);
+                }
+            });
+        }
+    });
+    assert_eq!(bench.session().names("/").len(), 200);
+    assert!(bench.intake.flushes() - before <= 200);
+    assert_eq!(bench.received().len(), 100, "as many as are asked for at once");
+}

@@ -153,7 +153,9 @@ fn who_guesses_passwords_is_turned_away() {
             Ok(0) | Err(_)
         )
     };
-    assert_eq!(open.iter().filter(|socket| silent(socket)).count(), 3);
+    let turned_away = open.iter().filter(|socket| silent(socket)).count();
+    // The one that found out whether the server listens may not have gone yet.
+    assert!((3..=4).contains(&turned_away), "{turned_away}");
     drop(open);
     let deadline = Instant::now() + Duration::from_mins(1);
     while !served.site.log().contains("failed too often and is turned away for 5 minutes") {

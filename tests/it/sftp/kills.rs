@@ -68,8 +68,18 @@ fn send(served: &Served, numbers: std::ops::Range<u32>, temporary: bool) -> BTre
     acknowledged
 }
 
+/// Lives of a server, ten to each site.
+fn sites() -> u32 {
+    let rounds: u32 = std::env::var("CDRD_RANDOM_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    rounds.div_ceil(20)
+}
+
 #[test]
 fn the_server_is_killed_at_any_moment() {
+    (0..sites()).for_each(killed_server);
+}
+
+fn killed_server(site: u32) {
     const FILES: u32 = 6;
     let served = Served::new("feedback = true", "");
     for round in 0..10_u32 {
@@ -79,7 +89,7 @@ fn the_server_is_killed_at_any_moment() {
         // The same places, and any other moment.
         let crash = format!("{point}:{}", 1 + round / 5);
         let mut daemon = served.start((round < 8).then_some(&crash));
-        let mut chance = chance(round + 1);
+        let mut chance = chance(site * 10 + round + 1);
         let acknowledged = std::thread::scope(|scope| {
             let sending = scope.spawn(|| send(&served, numbers.clone(), round % 2 == 0));
             if round >= 8 {
@@ -117,6 +127,10 @@ fn the_server_is_killed_at_any_moment() {
 
 #[test]
 fn clients_are_killed_at_any_moment() {
+    (0..sites()).for_each(killed_clients);
+}
+
+fn killed_clients(site: u32) {
     const FILES: u32 = 5;
     let served = Served::new("", "");
     let daemon = served.start(None);
@@ -134,7 +148,7 @@ fn clients_are_killed_at_any_moment() {
         let mut client = client.args(["-q", "-b"]).arg(&batch).arg(format!("{USER}@127.0.0.1"));
         client = client.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let mut client = client.spawn().expect("it is installed");
-        std::thread::sleep(Duration::from_millis(chance(round + 1)(250)));
+        std::thread::sleep(Duration::from_millis(chance(site * 10 + round + 1)(250)));
         client.kill().expect("it is ours");
         client.wait().expect("it is ours");
         served.wait_stored();

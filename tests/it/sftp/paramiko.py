@@ -22,7 +22,7 @@ try:
 except OSError:
     pass
 sftp.posix_rename("b.csv.tmp", "b.csv")
-assert sorted(sftp.listdir()) == ["a.csv", "b.csv"], sftp.listdir()
+assert sftp.listdir() == ["a.csv", "b.csv"], sftp.listdir()
 
 # Reads what it sent, whole and from the middle.
 with sftp.open("b.csv", "rb") as there, open("b.csv", "rb") as here:
@@ -83,4 +83,12 @@ try:
 except paramiko.SSHException:
     pass
 client.close()
+
+# Clients that only know how to be asked.
+asked = paramiko.Transport(("127.0.0.1", port))
+asked.start_client(timeout=20)
+asked.auth_interactive(user, lambda title, text, prompts: [password for _ in prompts])
+assert asked.is_authenticated()
+assert paramiko.SFTPClient.from_transport(asked).listdir() == ["a.csv", "again.csv", "b.csv"]
+asked.close()
 print("all is well")
