@@ -124,6 +124,9 @@ def install():
     for page in ["/usr/share/man/man1/cdrd.1.gz", "/usr/share/bash-completion/completions/cdrd"]:
         # A minimal Debian leaves manual pages out.
         assert os.path.exists(page) or "man" in page, page
+    # A fast program stores so much while it is hung and killed that the usual reserve would be reached.
+    with open("/etc/cdrd/config.d/keep.toml", "w") as file:
+        file.write('[keep]\nreserve = "64MiB"\n')
     drop_in("WatchdogSec=15s\nRestartSec=1s\n")
     run("systemctl", "start", "cdrd")
     assert show("ActiveState") == "active"

@@ -5,15 +5,17 @@ use super::screen::{Screen, cell};
 use super::times::{local, moment};
 use super::{Exit, Loaded, WrongUsage, csv, lineage};
 use crate::record::cdr::{Direction, Disposition};
-use crate::store::query::{LegWish, Query as _, Table, Value};
+use crate::store::query::{LegWish, Query as _, QueryError, Table, Value};
+use crate::store::sqlite::query::SqliteQuery;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use jiff::Timestamp;
+use std::ops::ControlFlow;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option that a person gives or leaves")]
 pub struct Args {
-    /// Only this leg: its row number, or the vendor's unique id
+    /// Only this leg: its row number, or the vendor's unique id; or the legs of a call by its linked id
     #[arg(value_name = "ID")]
     id: Option<String>,
     /// Every statement that the leg was made of, with its place, and which one each column comes from
@@ -85,14 +87,24 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         }
     }
     let mut legs = query.legs(&wish)?;
+    if let Some(id) = args.id.as_ref().filter(|_| legs.rows.is_empty()) {
+        legs = linked(id, &wish, &query)?;
+        if legs.rows.is_empty() {
+            let all = LegWish { name: Some(id.clone()), limit: 1, ..LegWish::default() };
+            let filtered = !query.legs(&all)?.rows.is_empty() || !linked(id, &all, &query)?.rows.is_empty();
+            anyhow::bail!(if filtered {
+                format!("the leg {id:?} is there, but the other options leave it out; give its ID alone")
+            } else {
+                format!(
+                    "there is no such leg {id:?}; name a row number (`cdrd calls --json` shows `id`) or the PBX's unique \
+                     or linked id"
+                )
+            });
+        }
+    }
     let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let more = legs.rows.len() > most;
     legs.rows.truncate(most);
-    if let Some(id) = args.id.as_ref().filter(|_| legs.rows.is_empty()) {
-        anyhow::bail!(
-            "there is no such leg {id:?}; name a row number (`cdrd calls --json` shows `id`) or the PBX's unique id"
-        );
-    }
     if args.lineage {
         return lineage::show(&legs, loaded, &query, args.json, screen);
     }
@@ -107,6 +119,34 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
         super::screen::note(&format!("only the latest {most} legs; --limit N gives more"));
     }
     Ok(Exit::Done)
+}
+
+/// The legs of the call with this linked id, the latest first.
+fn linked(id: &str, wish: &LegWish, query: &SqliteQuery) -> Result<Table, QueryError> {
+    // A text of SQL holds no NUL, and no id does.
+    let text = format!("'{}'", id.replace('\0', "").replace('\'', "''"));
+    let sql = format!(
+        "SELECT l.id FROM origin o CROSS JOIN cdr l ON l.origin = o.name AND l.call_group = {text} WHERE l.linked_id = {text} \
+         UNION SELECT l.id FROM origin o CROSS JOIN call_link k ON k.origin = o.name AND k.value = {text} \
+         CROSS JOIN cdr l ON l.origin = o.name AND l.call_group = k.call_group WHERE l.linked_id = {text}"
+    );
+    let mut numbers = Vec::new();
+    query.each(&sql, &mut |_, row| {
+        numbers.extend(row.first().map(Value::integer));
+        ControlFlow::Continue(())
+    })?;
+    let mut legs = Table::default();
+    for number in numbers {
+        let found = query.legs(&LegWish { name: Some(number.to_string()), ..wish.clone() })?;
+        // A unique id may look like a row number.
+        let rows = found.rows.iter().filter(|row| found.value(row, "id").integer() == number);
+        legs.rows.extend(rows.cloned());
+        legs.columns = found.columns;
+    }
+    let started = |row: &[Value], columns: &Table| columns.value(row, "started_at").text().to_owned();
+    let columns = Table { columns: legs.columns.clone(), rows: Vec::new() };
+    legs.rows.sort_by_key(|row| std::cmp::Reverse(started(row, &columns)));
+    Ok(legs)
 }
 
 fn list(legs: &Table, screen: &mut Screen) -> std::io::Result<()> {

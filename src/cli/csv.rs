@@ -3,27 +3,39 @@
 use super::screen::Screen;
 use crate::store::query::{Table, Value};
 
-/// What a spreadsheet takes for the beginning of a formula, or skips to find one.
-const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+/// What a spreadsheet takes for the beginning of a formula, or skips to find one; the wide ones are what some turn into the
+/// others.
+const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+/// Columns of decimal numbers, which are kept as text so that no cent is lost.
+const DECIMAL: [&str; 1] = ["cost"];
 
 /// Writes all rows below their header. `raw` leaves every text as it is.
 pub fn write(table: &Table, raw: bool, screen: &mut Screen) -> std::io::Result<()> {
     let header: Vec<String> = table.columns.iter().map(|name| quoted(name)).collect();
     screen.bytes(format!("{}\r\n", header.join(",")).as_bytes())?;
     for row in &table.rows {
-        let cells: Vec<String> = row.iter().map(|value| cell(value, raw)).collect();
+        let named = table.columns.iter().zip(row);
+        let cells: Vec<String> = named.map(|(column, value)| cell(column, value, raw)).collect();
         screen.bytes(format!("{}\r\n", cells.join(",")).as_bytes())?;
     }
     Ok(())
 }
 
 /// A number is never guarded: it can only be a number. Telephone numbers are text.
-fn cell(value: &Value, raw: bool) -> String {
+fn cell(column: &str, value: &Value, raw: bool) -> String {
     match value {
+        Value::Text(text) if DECIMAL.contains(&column) && is_number(text) => text.clone(),
         Value::Text(text) if !raw && text.starts_with(FORMULA) => quoted(&format!("'{text}")),
         Value::Text(text) => quoted(text),
         other => super::screen::cell(other),
     }
+}
+
+/// Digits, a point among them or none, a minus before them or none.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+    [whole, part].iter().all(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn quoted(text: &str) -> String {
@@ -52,21 +64,43 @@ mod tests {
             ("-1", "'-1"),
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\t=1", "'\t=1"),
+            ("\n=1", "\"'\n=1\""),
+            ("\r=1", "\"'\r=1\""),
+            ("＝1", "'＝1"),
+            ("＋1", "'＋1"),
+            ("－1", "'－1"),
+            ("＠SUM(A1)", "'＠SUM(A1)"),
             ("Smith, \"Jo\"", "\"Smith, \"\"Jo\"\"\""),
             ("=A1,\"x\"", "\"'=A1,\"\"x\"\"\""),
             ("201", "201"),
         ] {
-            assert_eq!(cell(&text(written), false), safe);
+            assert_eq!(cell("caller", &text(written), false), safe);
         }
-        assert_eq!(cell(&text("+441632960123"), true), "+441632960123");
-        assert_eq!(cell(&Value::Integer(-300), false), "-300");
-        assert_eq!(cell(&Value::Null, false), "");
+        assert_eq!(cell("caller", &text("+441632960123"), true), "+441632960123");
+        assert_eq!(cell("caller", &Value::Integer(-300), false), "-300");
+        assert_eq!(cell("caller", &Value::Null, false), "");
+    }
+
+    #[test]
+    fn a_cost_below_nothing_is_a_number() {
+        for (written, safe) in [
+            ("-0.12", "-0.12"),
+            ("-3", "-3"),
+            ("-", "'-"),
+            ("-1+2", "'-1+2"),
+            ("-.5", "'-.5"),
+            ("-1e5", "'-1e5"),
+            ("+1", "'+1"),
+            ("=1", "'=1"),
+        ] {
+            assert_eq!(cell("cost", &text(written), false), safe);
+        }
     }
 
     proptest! {
         #[test]
-        fn any_text_is_one_cell_that_reads_back_and_is_no_formula(written in "\\PC{0,12}|[=+@\t\r\n\",-]{0,6}") {
-            let safe = cell(&text(&written), false);
+        fn any_text_is_one_cell_that_reads_back_and_is_no_formula(written in "\\PC{0,12}|[=+@\t\r\n\",＝－-]{0,6}") {
+            let safe = cell("caller", &text(&written), false);
             let inner = if let Some(inner) = safe.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
                 inner.replace("\"\"", "\"")
             } else {

@@ -8,7 +8,7 @@ use crate::formats::Verdict;
 use crate::pipeline::{self, DocumentPreview, PreviewRow};
 use crate::record::delivery::printable;
 use crate::record::document::{DateOrder, Dialect, Encoding, ZoneRule};
-use crate::record::outcome::{Reason, Rejection, Skip};
+use crate::record::outcome::{Rejection, Skip, brief};
 use crate::unpack::ReadSeek;
 use anyhow::Context;
 use jiff::tz::TimeZone;
@@ -227,12 +227,7 @@ fn print_rejection(rejection: &Rejection, screen: &mut Screen) -> anyhow::Result
     };
     let field = rejection.field.as_ref().map(|field| format!(", field {field:?}")).unwrap_or_default();
     // What each format missed was said line by line.
-    let message = match rejection.message.rsplit_once("); ") {
-        Some((_, mend)) if rejection.reason == Reason::FormatUnknown => {
-            &format!("no format claims it; {mend}")
-        }
-        _ => &rejection.message,
-    };
+    let message = brief(&rejection.message);
     let message = format!("{place}{field}: {}: {}", rejection.reason.code(), safe(message));
     toned(Tone::Bad, "rejected", Tone::Plain, &message, screen)?;
     if !rejection.verbatim.is_empty() {

@@ -4,6 +4,8 @@
 use super::Loaded;
 use super::original;
 use super::screen::Screen;
+use crate::formats::enclosure::encoded;
+use crate::formats::syntax::encoding::transcode;
 use crate::formats::{Format, Row};
 use crate::intake::{Intake, IntakeError, OriginalRead};
 use crate::pipeline::ScratchFolder;
@@ -142,28 +144,39 @@ impl Part<'_> {
             file.flush()?;
             return Ok((Some(path), "all".to_owned()));
         }
-        let dialect = self.dialect(query)?;
+        let dialect = dialect(query, &format!("id = {}", self.document))?;
         let mut document = self.unpacked(&mut *body, state_dir)?;
-        let delimited = dialect.separator.is_some();
-        let (path, mut file) = self.create(folder, if delimited { "csv" } else { "json" })?;
         let format = loaded.formats.by_id(self.format);
         let format =
             format.ok_or_else(|| anyhow!("this version does not know the format {}", self.format))?;
-        file.write_all(&head(&mut *document, format, &dialect)?)?;
-        let end = line_end(dialect.encoding, delimited);
+        let enclosure = format.enclosure(&dialect);
+        let (path, mut file) = self.create(folder, enclosure.extension)?;
+        let head = head(&mut *document, format, &dialect)?;
+        file.write_all(&head)?;
+        let write = |file: &mut dyn Write, text: &str| file.write_all(&encoded(text, dialect.encoding));
+        write(&mut file, &enclosure.before)?;
+        let mut end = line_end_in(&head, dialect.encoding).unwrap_or("\n");
         let mut count = 0_usize;
         for [_, row, offset, length] in self.rows.iter().copied() {
             if row == 0 {
                 continue;
+            }
+            if count > 0 {
+                write(&mut file, enclosure.between)?;
+                write(&mut file, end)?;
             }
             document.seek(SeekFrom::Start(offset))?;
             let copied = io::copy(&mut (&mut *document).take(length), &mut file)?;
             if copied != length {
                 return Err(anyhow!("the original ends before row {row}"));
             }
-            file.write_all(&end)?;
+            let mut behind = Vec::new();
+            (&mut *document).take(4).read_to_end(&mut behind)?;
+            end = line_end_in(&behind, dialect.encoding).unwrap_or(end);
             count += 1;
         }
+        write(&mut file, end)?;
+        write(&mut file, &enclosure.after)?;
         file.flush()?;
         Ok((Some(path), count.to_string()))
     }
@@ -210,15 +223,57 @@ impl Part<'_> {
         original::write_document(body, self.number, state_dir, &mut Plain(&mut *file))?;
         Ok(file)
     }
+}
 
-    fn dialect(&self, query: &SqliteQuery) -> anyhow::Result<Dialect> {
-        let mut found = String::new();
-        let sql = format!("SELECT dialect FROM document WHERE id = {}", self.document);
-        query.each(&sql, &mut |_, row| {
-            row.first().map_or("", Value::text).clone_into(&mut found);
-            ControlFlow::Break(())
-        })?;
-        Ok(serde_json::from_str(&found)?)
+/// How the last document of which this holds writes its values. `which` is our own text, of numbers and ids.
+fn dialect(query: &SqliteQuery, which: &str) -> anyhow::Result<Dialect> {
+    let mut found = String::new();
+    let sql = format!("SELECT dialect FROM document WHERE {which} ORDER BY id DESC LIMIT 1");
+    query.each(&sql, &mut |_, row| {
+        row.first().map_or("", Value::text).clone_into(&mut found);
+        ControlFlow::Break(())
+    })?;
+    Ok(serde_json::from_str(&found)?)
+}
+
+/// How the document of a rejected row writes its values, and the lines before its rows, without those where the original
+/// is gone.
+pub(super) fn surroundings(
+    row: &RejectedRow,
+    loaded: &Loaded,
+    query: &SqliteQuery,
+) -> Option<(&'static dyn Format, Dialect, Vec<u8>)> {
+    let format = loaded.formats.by_id(row.format.as_deref()?)?;
+    let delivery: DeliveryId = row.delivery.parse().ok()?;
+    let number = u32::try_from(row.document_number).ok()?;
+    let dialect = dialect(query, &format!("delivery_id = '{delivery}' AND number = {number}")).ok()?;
+    let read_head = || -> anyhow::Result<Vec<u8>> {
+        let runtime = crate::daemon::runtime()?;
+        let mut body = original::open(loaded, &runtime)?.open_original(delivery)?;
+        let mut begins = Beginning(Vec::new());
+        let read = original::write_document(&mut *body, number, &loaded.config.state_dir, &mut begins);
+        if begins.0.is_empty() {
+            read?;
+        }
+        head(&mut io::Cursor::new(begins.0), format, &dialect)
+    };
+    let head = if dialect.separator.is_some() { read_head().unwrap_or_default() } else { Vec::new() };
+    Some((format, dialect, head))
+}
+
+/// Takes the first bytes and fails then: header and titles stand there.
+struct Beginning(Vec<u8>);
+
+impl Write for Beginning {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        const ENOUGH: usize = 64 * 1024;
+        let room = ENOUGH.saturating_sub(self.0.len()).min(bytes.len());
+        self.0.extend_from_slice(&bytes[..room]);
+        Ok(room)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -236,7 +291,11 @@ impl Write for Plain<'_> {
 }
 
 /// What must stand before the rows: titles and header of a delimited document, the mark of an encoding of any other.
-fn head(document: &mut dyn ScratchFile, format: &dyn Format, dialect: &Dialect) -> anyhow::Result<Vec<u8>> {
+fn head<D: Read + io::Seek + ?Sized>(
+    document: &mut D,
+    format: &dyn Format,
+    dialect: &Dialect,
+) -> anyhow::Result<Vec<u8>> {
     document.seek(SeekFrom::Start(0))?;
     if dialect.separator.is_none() {
         return Ok(match dialect.encoding {
@@ -260,25 +319,28 @@ fn head(document: &mut dyn ScratchFile, format: &dyn Format, dialect: &Dialect) 
     Ok(head)
 }
 
-/// The end of a line in the document's encoding.
-fn line_end(encoding: Encoding, delimited: bool) -> Vec<u8> {
-    let end = if delimited { "\r\n" } else { "\n" };
-    match encoding {
-        Encoding::Utf16Le => end.encode_utf16().flat_map(u16::to_le_bytes).collect(),
-        Encoding::Utf16Be => end.encode_utf16().flat_map(u16::to_be_bytes).collect(),
-        Encoding::Utf8 | Encoding::Windows1252 => end.as_bytes().to_vec(),
-    }
+/// The first end of a line in bytes of this encoding.
+fn line_end_in(bytes: &[u8], encoding: Encoding) -> Option<&'static str> {
+    let text = transcode(encoding, bytes);
+    let place = text.iter().position(|byte| matches!(byte, b'\r' | b'\n'))?;
+    Some(match &text[place..] {
+        [b'\r', b'\n', ..] => "\r\n",
+        [b'\r', ..] => "\r",
+        _ => "\n",
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::line_end;
+    use super::line_end_in;
     use crate::record::document::Encoding;
 
     #[test]
-    fn a_line_ends_in_the_encoding_of_its_document() {
-        assert_eq!(line_end(Encoding::Utf8, true), b"\r\n");
-        assert_eq!(line_end(Encoding::Utf16Le, false), b"\n\0");
-        assert_eq!(line_end(Encoding::Utf16Be, true), b"\0\r\0\n");
+    fn lines_end_as_in_their_document() {
+        assert_eq!(line_end_in(b"a\r\nb\n", Encoding::Utf8), Some("\r\n"));
+        assert_eq!(line_end_in(b"\r", Encoding::Windows1252), Some("\r"));
+        assert_eq!(line_end_in(b"a\0\n\0", Encoding::Utf16Le), Some("\n"));
+        assert_eq!(line_end_in(b"\0a\0\r\0\n", Encoding::Utf16Be), Some("\r\n"));
+        assert_eq!(line_end_in(b"", Encoding::Utf8), None);
     }
 }

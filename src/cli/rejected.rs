@@ -1,13 +1,17 @@
 //! `cdrd rejected`: rows and documents that could not be stored, with their exact place and what to do.
 
 use super::deliveries::second;
-use super::marked::marked;
+use super::marked::{Writing, marked};
 use super::screen::{Screen, Tone, cell};
 use super::{Exit, Loaded, export, retry};
+use crate::formats::syntax::delimited::Delimited;
+use crate::formats::syntax::encoding::transcode;
 use crate::record::delivery::printable;
-use crate::record::outcome::VERBATIM_CAP;
+use crate::record::outcome::{VERBATIM_CAP, brief};
 use crate::store::query::{Query as _, RejectedRow, RejectedWish, Table, Value};
+use crate::store::sqlite::query::SqliteQuery;
 use anyhow::Context as _;
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// Arguments.
@@ -127,6 +131,9 @@ pub fn run(args: &Args, loaded: &Loaded, screen: &mut Screen) -> anyhow::Result<
                 format!("there is no rejection {id}; `cdrd rejected list --all` lists their numbers")
             })?;
             show(&row, query.dropped_at(&row.delivery), screen)?;
+            if !row.verbatim.is_empty() {
+                verbatim(&row, loaded, &query, screen)?;
+            }
         }
     }
     Ok(Exit::Done)
@@ -160,7 +167,7 @@ fn rows(table: &Table, screen: &mut Screen) -> std::io::Result<()> {
             path if path.is_empty() => text("name"),
             path => format!("{} / {path}", text("name")),
         };
-        vec![text("id"), text("reason"), text("source"), name, place, text("message")]
+        vec![text("id"), text("reason"), text("source"), name, place, brief(&text("message")).to_owned()]
     };
     let mut rows: Vec<_> = table.rows.iter().map(shown).collect();
     let mut header = vec!["id", "reason", "source", "name", "place", "message"];
@@ -217,12 +224,35 @@ fn show(row: &RejectedRow, dropped: Option<String>, screen: &mut Screen) -> std:
         None => format!("cdrd original {} --document {}", row.delivery, row.document_number),
     };
     fact("original", &original)?;
-    if row.verbatim.is_empty() {
-        return Ok(());
-    }
+    Ok(())
+}
+
+/// The row as it was sent.
+fn verbatim(
+    row: &RejectedRow,
+    loaded: &Loaded,
+    query: &SqliteQuery,
+    screen: &mut Screen,
+) -> std::io::Result<()> {
     screen.line("")?;
-    let shown =
-        marked(&row.verbatim, row.field.as_deref(), &row.layouts, |text| screen.paint(Tone::Bad, text));
+    let mut writing = Writing { layouts: &row.layouts, ..Writing::default() };
+    let mut bytes = Cow::Borrowed(row.verbatim.as_slice());
+    if let Some((format, dialect, head)) = export::surroundings(row, loaded, query) {
+        bytes = transcode(dialect.encoding, &row.verbatim);
+        (writing.separator, writing.quote) = (dialect.separator, format.quote());
+        if let Some(separator) = dialect.separator {
+            let mut lines =
+                Delimited::with_quote(Box::new(&*head), dialect.encoding, separator, writing.quote);
+            while let Ok(Some(_)) = lines.read(&|_| true) {
+                writing.headers.push(lines.fields().iter().map(Cow::into_owned).collect());
+            }
+        }
+    } else {
+        // A document of which nothing more is known: columns as in the layouts of its format.
+        (writing.separator, writing.quote) =
+            (row.layouts.first().and_then(|layout| layout.separator), Some('"'));
+    }
+    let shown = marked(&bytes, row.field.as_deref(), &writing, |text| screen.paint(Tone::Bad, text));
     screen.line(&shown)?;
     if row.verbatim.len() >= VERBATIM_CAP {
         screen.line(&format!("(only the first {} KiB are kept here)", VERBATIM_CAP / 1024))?;

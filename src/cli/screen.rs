@@ -144,7 +144,8 @@ impl Screen {
         if let Some(width) = self.fixed_width {
             return width;
         }
-        comfy_table::Table::new().width().map_or(USUAL_WIDTH, usize::from)
+        let told = comfy_table::Table::new().width();
+        columns_of(told, std::env::var("COLUMNS").ok().as_deref())
     }
 
     /// One JSON object on a line of its own.
@@ -169,6 +170,13 @@ impl Screen {
 }
 
 /// A table that fits; where it cannot without breaking words, each row is a block of lines with a name before each value.
+/// Columns that the terminal or else the environment tells; no terminal has none.
+fn columns_of(told: Option<u16>, environment: Option<&str>) -> usize {
+    let told = told.map(usize::from).filter(|columns| *columns > 0);
+    let stated = || environment?.trim().parse().ok().filter(|columns| (1..=10_000).contains(columns));
+    told.or_else(stated).unwrap_or(USUAL_WIDTH)
+}
+
 fn drawn(header: &[&str], rows: &[Vec<String>], width: usize, colour: bool) -> String {
     let widths = |longest: usize| -> Vec<usize> {
         header.iter().enumerate().map(|(place, name)| least_width(name, place, rows, longest)).collect()
@@ -419,5 +427,19 @@ mod tests {
         assert_eq!(size(1024), "1.0 KiB");
         assert_eq!(size(1_600_000), "1.5 MiB");
         assert_eq!(size(3 << 30), "3.0 GiB");
+    }
+
+    #[test]
+    fn a_terminal_without_columns_is_taken_for_a_usual_one() {
+        for (told, environment, columns) in [
+            (Some(100), Some("60"), 100),
+            (Some(0), Some(" 60\n"), 60),
+            (None, Some("60"), 60),
+            (Some(0), None, 80),
+            (Some(0), Some("0"), 80),
+            (Some(0), Some("wide"), 80),
+        ] {
+            assert_eq!(super::columns_of(told, environment), columns);
+        }
     }
 }

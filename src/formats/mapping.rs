@@ -12,6 +12,7 @@ mod tests;
 
 pub use pattern::PatternConfig;
 
+use super::enclosure::Enclosure;
 use super::{Format, Head, RowReader, Verdict};
 use crate::record::card::{Card, Evidence, Family, Link, Match, Told, normal_header};
 use crate::record::cdr::{Direction, Disposition};
@@ -336,6 +337,21 @@ impl Format for Mapped {
 
     fn recognise_pinned(&self, head: &Head<'_>) -> Verdict {
         self.look(head, true)
+    }
+
+    fn quote(&self) -> Option<char> {
+        match &self.config.syntax {
+            SyntaxConfig::Delimited(syntax) => syntax.quote,
+            SyntaxConfig::Json(_) => Some('"'),
+        }
+    }
+
+    fn enclosure(&self, _: &Dialect) -> Enclosure {
+        match &self.config.syntax {
+            SyntaxConfig::Delimited(_) => Enclosure::none("csv"),
+            SyntaxConfig::Json(None) => Enclosure::none("json"),
+            SyntaxConfig::Json(Some(path)) => Enclosure::path(path),
+        }
     }
 
     fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a> {

@@ -7,6 +7,7 @@ mod avaya_ipo;
 mod cdr_custom;
 mod cucm;
 pub mod dates;
+pub mod enclosure;
 pub mod freepbx;
 mod freeswitch;
 pub mod grandstream;
@@ -25,6 +26,7 @@ use crate::record::document::{Dialect, Layout};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, Rejection, Skip};
 use crate::record::raw::{Position, RawRecord};
+use enclosure::Enclosure;
 use mapping::{Mapped, MappingConfig};
 use std::io::Read;
 use syntax::delimited::Delimited;
@@ -94,6 +96,14 @@ pub trait Format: Sync + Send {
     /// before its first row in front, which may name the columns).
     fn is_lines(&self, dialect: &Dialect) -> bool {
         dialect.separator.is_some() && encoding::unit(dialect.encoding) == 1
+    }
+    /// What encloses values that hold separators.
+    fn quote(&self) -> Option<char> {
+        Some('"')
+    }
+    /// What stands around rows that are taken out of a document.
+    fn enclosure(&self, dialect: &Dialect) -> Enclosure {
+        Enclosure::none(if dialect.separator.is_some() { "csv" } else { "json" })
     }
     /// The same where a person fixed this format: what only their word can tell need not be proven by the document.
     fn recognise_pinned(&self, head: &Head<'_>) -> Verdict {

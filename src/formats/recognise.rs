@@ -4,7 +4,7 @@
 
 use super::{Claim, Format, Formats, Head, Verdict};
 use crate::record::delivery::printable;
-use crate::record::outcome::{Reason, Rejection};
+use crate::record::outcome::{Reason, Rejection, WHAT_OTHERS_SAY};
 use crate::record::raw::Position;
 
 /// What one format thinks of a document.
@@ -98,22 +98,23 @@ fn nobody(opinions: &[Opinion], pinned: bool) -> Rejection {
     if let Some((format, reason, message)) = undecided {
         return rejection(reason, format!("{format}: {message}"));
     }
-    let whys: Vec<String> = opinions
-        .iter()
-        .filter_map(|opinion| match &opinion.verdict {
-            Verdict::Refused { why } => Some(format!("{}: {why}", opinion.format)),
-            Verdict::Claimed(_) | Verdict::Undecided { .. } => None,
-        })
-        .collect();
+    // What a person wrote or fixed comes first: it is what they can mend.
+    let (mut own, mut others) = (Vec::new(), Vec::new());
+    for opinion in opinions {
+        if let Verdict::Refused { why } = &opinion.verdict {
+            let list = if pinned || !Formats::is_built_in(opinion.format) { &mut own } else { &mut others };
+            list.push(format!("{}: {why}", opinion.format));
+        }
+    }
+    let own = if own.is_empty() { String::new() } else { format!(" ({})", own.join("; ")) };
+    let others =
+        if others.is_empty() { String::new() } else { format!("{WHAT_OTHERS_SAY}{}", others.join("; ")) };
     let advice = if pinned {
         "remove the pinned format to let all formats look at it"
     } else {
         "if it holds calls, pin its format or ask for the format to be added; if not, send it elsewhere"
     };
-    rejection(
-        Reason::FormatUnknown,
-        format!("no format claims this document ({}); {advice}", whys.join("; ")),
-    )
+    rejection(Reason::FormatUnknown, format!("no format claims this document{own}; {advice}{others}"))
 }
 
 /// A rejection of the document as a whole; its bytes are kept as the delivery's original.

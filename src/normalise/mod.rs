@@ -363,10 +363,15 @@ fn start_invalid(raw: &RawRecord) -> Rejection {
         DateOrder::MonthFirst => "MM/DD/YYYY HH:MM:SS",
     };
     let shape = shape(raw.get(Field::Start));
+    let mend = if raw.layout.dialect.times.is_empty() {
+        "if the document mixes orders of day and month, send it as the PBX wrote it or with dates as YYYY-MM-DD, else \
+         correct the row and send it again"
+    } else {
+        "if the system writes it so, add its layout to dates in the [[format]], then `cdrd rejected retry`, else correct \
+         the row and send it again"
+    };
     let message = format!(
-        "the start, of the shape {shape}, is no possible time written {expected} between 1980 and 2100: if the document \
-         mixes orders of day and month, send it as the PBX wrote it or with dates as YYYY-MM-DD, else correct the row and \
-         send it again"
+        "the start, of the shape {shape}, is no possible time written {expected} between 1980 and 2100: {mend}"
     );
     rejection(raw, Reason::StartInvalid, message)
 }

@@ -8,6 +8,7 @@ use crate::record::cdr::{Direction, TextColumn, TextColumns};
 use crate::record::extra::quoted;
 use crate::record::field::Field;
 use crate::record::raw::{RawRecord, trimmed};
+use serde_json::Value as Json;
 
 /// Name and number of a `"Name" <number>`; either may be empty.
 pub(super) fn caller_id(text: &str) -> (&str, &str) {
@@ -52,10 +53,31 @@ pub(super) fn bracketed<'t>(text: &'t str, word: &str) -> Option<&'t str> {
     (!number.is_empty()).then_some(number)
 }
 
-/// The names in a list of recordings as a JSON list; nothing when there is none.
+/// The names in a list of recordings as a JSON list; nothing when there is none. A list that is one of JSON already has its
+/// own separators.
 pub(super) fn recordings(text: &str, separator: char, out: &mut String) {
+    let listed = text.trim_start().starts_with('[').then(|| serde_json::from_str::<Vec<Json>>(text).ok());
+    match listed.flatten() {
+        Some(listed) => {
+            let names: Vec<String> = listed.into_iter().map(recording).collect();
+            list(names.iter().map(String::as_str), out);
+        }
+        None => list(text.split(separator), out),
+    }
+}
+
+/// An element of a JSON list: a text as it is, anything else as it would be written.
+fn recording(element: Json) -> String {
+    match element {
+        Json::String(name) => name,
+        Json::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+fn list<'t>(names: impl Iterator<Item = &'t str>, out: &mut String) {
     let mut open = false;
-    for name in text.split(separator).map(str::trim).filter(|name| !name.is_empty()) {
+    for name in names.map(str::trim).filter(|name| !name.is_empty()) {
         out.push_str(if open { "," } else { "[" });
         open = true;
         quoted(name, out);
@@ -175,5 +197,18 @@ mod tests {
         assert_eq!(list("a.wav@b.wav@"), r#"["a.wav","b.wav"]"#);
         assert_eq!(list("@"), "");
         assert_eq!(list(""), "");
+    }
+
+    #[test]
+    fn a_list_of_json_is_a_list_of_names() {
+        let list = |text| {
+            let mut out = String::new();
+            recordings(text, ',', &mut out);
+            out
+        };
+        assert_eq!(list(r#"["x, y", "z\u00e9"]"#), "[\"x, y\",\"z\u{e9}\"]");
+        assert_eq!(list(r#" [null, "", 5, {"u":"a,b"}]"#), r#"["5","{\"u\":\"a,b\"}"]"#);
+        assert_eq!(list("[null]"), "");
+        assert_eq!(list("[a].wav,b.wav"), r#"["[a].wav","b.wav"]"#);
     }
 }

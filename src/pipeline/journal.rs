@@ -3,7 +3,7 @@
 
 use super::{Ended, PipelineError};
 use crate::record::delivery::Spooled;
-use crate::record::outcome::{Actor, Rejection};
+use crate::record::outcome::{Actor, Rejection, brief};
 use crate::store::DeliveryState;
 use crate::telemetry;
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub(super) fn not_recognised_yet(spooled: &Spooled, rejection: &Rejection) {
         "{} from {} is not recognised by its first lines and waits for more: {}",
         spooled.name,
         spooled.source,
-        rejection.message
+        brief(&rejection.message)
     );
 }
 
@@ -82,7 +82,7 @@ pub(super) fn document_rejected(spooled: &Spooled, path: &str, rejection: &Rejec
         "{} from {}: document rejected: {}",
         spooled.name,
         spooled.source,
-        rejection.message
+        brief(&rejection.message)
     );
 }
 

@@ -42,6 +42,8 @@ pub enum Reason {
     StartInvalid,
     /// The row has no content that a leg could have.
     RowEmpty,
+    /// The row is no event of a leg that its format knows.
+    EventUnknown,
 }
 
 impl Reason {
@@ -64,6 +66,7 @@ impl Reason {
         Self::StartMissing,
         Self::StartInvalid,
         Self::RowEmpty,
+        Self::EventUnknown,
     ];
 
     /// The stable code.
@@ -86,6 +89,7 @@ impl Reason {
             Self::StartMissing => "start_missing",
             Self::StartInvalid => "start_invalid",
             Self::RowEmpty => "row_empty",
+            Self::EventUnknown => "event_unknown",
         }
     }
 }
@@ -103,6 +107,14 @@ pub struct Rejection {
     pub message: String,
     /// The row as sent, cut at [`VERBATIM_CAP`].
     pub verbatim: Vec<u8>,
+}
+
+/// What stands in a message between what a person can act on and what each format of the program says.
+pub const WHAT_OTHERS_SAY: &str = ". What each format of the program says: ";
+
+/// A message as far as a person can act on it, for a line among others.
+pub fn brief(message: &str) -> &str {
+    message.split_once(WHAT_OTHERS_SAY).map_or(message, |(brief, _)| brief)
 }
 
 /// Bytes of a rejected row that are kept.

@@ -252,7 +252,7 @@ fn explain_shows_each_field_beside_the_columns_that_it_becomes() -> Tested {
     let output = cdrd(folder.path(), &["explain", "notes.txt"])?;
     assert_eq!(output.status.code(), Some(3));
     let said = String::from_utf8(output.stdout)?;
-    assert!(said.contains("format_unknown: no format claims it; if it holds calls"), "{said}");
+    assert!(said.contains("format_unknown: no format claims this document; if it holds calls"), "{said}");
     assert_eq!(said.matches("asterisk-cdr-csv").count(), 1, "each refusal is said once:\n{said}");
     Ok(())
 }

@@ -75,6 +75,12 @@ fn completions_and_manual_pages_have_every_command_and_option() {
         }
         assert!(words.is_empty() || holds_others(&found, words) || page.contains("Example: "), "{name}.1");
     }
+    let find = std::fs::read_to_string(Path::new(pages).join("cdrd-find.1")).expect("there is a page");
+    assert!(
+        find.contains(concat!("\"cdrd ", env!("CARGO_PKG_VERSION"), "\"")),
+        "its foot names the program: {find}"
+    );
+    assert!(find.contains("[\\fB\\-\\-config\\fR \\fIFILE\\fR]"), "an option has its value: {find}");
     let count = std::fs::read_dir(pages).expect("our folder").count();
     assert_eq!(count, found.len(), "no page of a command that there is not");
 }

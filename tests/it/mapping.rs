@@ -286,6 +286,14 @@ fn rows_that_are_events_of_a_leg_become_one_row_in_any_order() {
         tables.push(site.table());
     }
     assert!(tables.windows(2).all(|pair| pair[0] == pair[1]));
+    // A word that nobody named, or none, is no leg without a word.
+    let site = site(text);
+    let rows = "Event,Id,Began,Answered,From,To,Seconds,Talk,Result\nSTART,c1,2026-03-02 10:00:00,,203,305,,,\n\
+                HOLD,c1,2026-03-02 10:00:00,,203,305,,,\n,c1,2026-03-02 10:00:00,,203,305,,,\n";
+    assert_eq!(import(&site, "words.csv", rows.as_bytes()), Some(3));
+    assert_eq!(site.query("cdr.db", "SELECT versions FROM cdr"), ["1"]);
+    let rejected = site.query("cdr.db", "SELECT row_number, reason FROM rejected ORDER BY row_number");
+    assert_eq!(rejected, ["2|event_unknown", "3|event_unknown"]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! the files in `tests/it/snapshots`. `CDRD_UPDATE_SNAPSHOTS=1` writes them anew; look at the difference before you keep
 //! it.
 
+mod again;
+
 use crate::site::Site;
 use cdrd::cli::screen::Screen;
 use std::ffi::OsString;
@@ -210,6 +212,7 @@ fn calls() {
             &["calls", "1741770131.17", "--lineage"],
             &["calls", "1741770131.17", "--lineage", "--json"],
             &["calls", "12", "--lineage"],
+            &["calls", "1741770131.17", "--since", "2025-03-20"],
             &["calls", "4711"],
             &["calls", "--since", "yesterday"],
             &["calls", "--csv", "--json"],

@@ -90,6 +90,8 @@ struct Shape {
     channel: Option<usize>,
     /// It has what only legs have.
     leg: bool,
+    /// Nothing but the start lacks to make it a leg.
+    startless: bool,
 }
 
 impl Shape {
@@ -105,6 +107,7 @@ impl Shape {
             unique_id: place(Field::UniqueId),
             channel: place(Field::Channel),
             leg: start.is_some() && (id.is_some() || parties),
+            startless: start.is_none() && id.is_some() && parties,
         }
     }
 }
@@ -121,10 +124,12 @@ pub(super) trait Tree {
     fn resume_at_object(&mut self, start: u64, from: u64, left: usize) -> Result<(u64, Vec<u8>)>;
     /// Whether a repeated member stands for an array: then its name tells what it is.
     fn repeats_members(&self) -> bool;
+    /// Whether the name of what just began says that it is a leg.
+    fn begins_leg(&self) -> bool;
 }
 
 macro_rules! tree {
-    ($reader:ident, $repeats:literal, $line:expr) => {
+    ($reader:ident, $repeats:literal, $line:expr, $begins:expr) => {
         impl Tree for $reader<'_> {
             fn read(&mut self) -> Result<Option<Event>> {
                 Self::read(self)
@@ -153,13 +158,21 @@ macro_rules! tree {
             fn repeats_members(&self) -> bool {
                 $repeats
             }
+            fn begins_leg(&self) -> bool {
+                $begins(self)
+            }
         }
     };
 }
 
-tree!(Json, false, Json::resume_at_line);
+tree!(Json, false, Json::resume_at_line, |_: &Json<'_>| false);
 // No generation of XML has a leg per line.
-tree!(Xml, true, |xml: &mut Xml<'_>, start, from| xml.resume_at_object(start, from, usize::MAX));
+tree!(
+    Xml,
+    true,
+    |xml: &mut Xml<'_>, start, from| xml.resume_at_object(start, from, usize::MAX),
+    |xml: &Xml<'_>| xml.element() == "cdr"
+);
 
 /// Reads the legs of one document.
 pub(super) struct Reader<T> {
@@ -197,7 +210,10 @@ impl<T: Tree> Reader<T> {
         frame.start = self.json.start();
         frame.name.clear();
         match self.frames.last() {
-            None => frame.expected = frame.is_array,
+            None => {
+                let per_value = self.dialect.generation == LEG_PER_VALUE;
+                frame.expected = frame.is_array || per_value || self.json.begins_leg();
+            }
             Some(outer) => {
                 frame.name.push_str(if outer.is_array { &outer.name } else { &outer.key });
                 frame.expected = if outer.is_array {
@@ -215,7 +231,7 @@ impl<T: Tree> Reader<T> {
 
     fn end(&mut self) -> Option<Row> {
         let frame = self.frames.pop()?;
-        let row = if frame.is_array { None } else { self.object(&frame) };
+        let row = if frame.is_array { self.empty_array(&frame) } else { self.object(&frame) };
         let held_rows = frame.held_rows || row.is_some();
         if let Some(outer) = self.frames.last_mut() {
             outer.held_rows |= held_rows;
@@ -248,6 +264,18 @@ impl<T: Tree> Reader<T> {
         self.spare.push(frame);
     }
 
+    /// An empty array where a call should stand; one around all calls is an answer without any.
+    fn empty_array(&mut self, frame: &Frame) -> Option<Row> {
+        let among_calls = self.frames.last().is_some_and(|outer| outer.is_array && outer.expected);
+        if frame.held_rows || !among_calls {
+            return None;
+        }
+        self.row += 1;
+        self.last = (frame.start, self.json.at() - frame.start);
+        let position = Position { row: self.row, offset: self.last.0, length: self.last.1 };
+        Some(Row::Skipped { position, why: Skip::Blank })
+    }
+
     /// What an object that has ended is.
     fn object(&mut self, frame: &Frame) -> Option<Row> {
         let position =
@@ -278,14 +306,15 @@ impl<T: Tree> Reader<T> {
         let blank = |place| frame.value(place).trim().is_empty();
         let skip = |why| Some(Row::Skipped { position, why });
         let all_blank = frame.values.trim().is_empty();
-        let may_be_row = frame.expected || shape.leg;
+        let may_be_row = frame.expected || shape.leg || shape.startless;
         if !may_be_row {
             return None;
         }
         if all_blank {
             return if frame.held_rows { None } else { skip(Skip::Blank) };
         }
-        if !shape.leg && frame.held_rows {
+        let group = !shape.startless || blank(shape.id);
+        if !shape.leg && group && frame.held_rows {
             return None;
         }
         // A blank id is that of a summary; but another object that names a channel is a leg, whatever its id.
@@ -336,19 +365,22 @@ impl<T: Tree> Reader<T> {
     fn break_off(&mut self, why: &str) -> Result<Row> {
         let at = self.json.at();
         let reach = |start: u64| at - start <= RECORD_CAP as u64;
+        // Outside a call, what cannot be read begins it.
+        let lost = Some(self.json.start()).filter(|word| reach(*word)).unwrap_or(at);
         let innermost = self.frames.last().filter(|frame| !frame.is_array);
         let (start, end, verbatim, next);
         if self.dialect.generation == LEG_PER_VALUE {
             let outermost = self.frames.first().filter(|frame| !frame.held_rows).map(|frame| frame.start);
-            start = outermost.or(innermost.map(|frame| frame.start)).unwrap_or(at);
-            let from = if outermost.is_some() && reach(start) { start } else { at };
+            start = outermost.or(innermost.map(|frame| frame.start)).unwrap_or(lost);
+            let from =
+                if (outermost.is_some() || self.frames.is_empty()) && reach(start) { start } else { at };
             (end, verbatim) = self.json.resume_at_line(start, from)?;
             self.leave_frames(0);
             next = "line that begins with an object";
         } else {
             // An object that gave rows holds further ones: it stays open.
             let broken = innermost.filter(|frame| !frame.held_rows).map(|frame| frame.start);
-            start = broken.unwrap_or(at);
+            start = broken.unwrap_or(lost);
             if self.frames.len() < DEPTH_LIMIT {
                 let unit = encoding::unit(self.dialect.encoding);
                 let from = if reach(start) { (start + unit).min(at) } else { at };

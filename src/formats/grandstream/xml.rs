@@ -5,6 +5,7 @@
 
 use super::legs::{Reader, is_leg};
 use super::{API_HEADERS, BRACKETED, CONTEXTS, DIRECTIONS, DISPOSITIONS, FAMILIES, LINKS, SYSTEM, VOICEMAIL};
+use crate::formats::enclosure::Enclosure;
 use crate::formats::syntax::encoding;
 use crate::formats::syntax::json::Event;
 use crate::formats::syntax::xml::Xml;
@@ -63,6 +64,10 @@ impl Format for CdrapiXml {
         let generation = format!("envelope {}", crate::record::delivery::printable(seen.root.as_bytes()));
         let why = format!("{why}: {generation}");
         Verdict::Claimed(Claim { certainty, why, dialect: Dialect { generation, ..Dialect::default() } })
+    }
+
+    fn enclosure(&self, _: &Dialect) -> Enclosure {
+        Enclosure::element("cdr_root")
     }
 
     fn open<'a>(&self, dialect: &Dialect, input: Box<dyn Read + 'a>) -> Box<dyn RowReader + 'a> {

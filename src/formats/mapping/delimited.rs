@@ -199,18 +199,14 @@ impl<'a> Reader<'a> {
             return fault(Reason::ColumnsMismatch, MAY_BE_CUT.to_owned());
         }
         match shape.record(position, |place| fields.get(place)) {
-            Some(record) => {
+            Ok(record) => {
                 self.found = self.found.or(Some(self.format.config.columns.len()));
                 Row::Record(record)
             }
-            None => fault(Reason::RowEmpty, NOTHING_TELLS.to_owned()),
+            Err((reason, message)) => fault(reason, message.to_owned()),
         }
     }
 }
-
-/// Why a row without any text to match is no leg.
-pub(super) const NOTHING_TELLS: &str = "all columns under match are blank, so that nothing tells this call from others; \
-                                        if such rows are no calls, name them under skip in the [[format]]";
 
 /// The names in a row that is a header of this stanza.
 fn header_of(config: &MappingConfig, fields: &Fields<'_>) -> Option<Vec<String>> {

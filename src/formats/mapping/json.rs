@@ -1,7 +1,7 @@
 //! JSON as a stanza describes it: where the records are, and which members mean what. Members of objects within a record
 //! are named with dots (`from.number`), arrays are kept as they are written.
 
-use super::delimited::{NOTHING_TELLS, claim};
+use super::delimited::claim;
 use super::shape::{Shape, coverage};
 use super::{Mapped, StepConfig};
 use crate::formats::dates::Survey;
@@ -59,6 +59,8 @@ struct Frame {
     start: u64,
     /// Steps of the path that lead here; `None` beside the path.
     steps: Option<usize>,
+    /// Rows before it.
+    rows: u64,
     /// Member whose value comes next.
     key: String,
 }
@@ -169,7 +171,7 @@ impl<'a> Reader<'a> {
     fn begin(&mut self, kind: Kind) {
         let inside = self.record.depth > 0;
         let steps = if inside { None } else { self.steps() };
-        self.frames.push(Frame { kind, start: self.json.start(), steps, key: String::new() });
+        self.frames.push(Frame { kind, start: self.json.start(), steps, rows: self.row, key: String::new() });
         let leads_to_each = || {
             let path = self.path.unwrap_or(&[StepConfig::Each]);
             steps.is_some_and(|steps| path.get(steps) == Some(&StepConfig::Each) && steps + 1 == path.len())
@@ -203,6 +205,17 @@ impl<'a> Reader<'a> {
             self.record.too_long |= end - start > VERBATIM_CAP as u64;
             let name = name(&self.frames, self.record.depth);
             self.record.push(name, if empty { "" } else { &text });
+        }
+        // An empty array where a record should stand; one around all records is an answer without any.
+        let among_records = self.frames.last().is_some_and(|outer| outer.kind == Kind::Array);
+        if frame.kind == Kind::Array
+            && among_records
+            && self.record.depth == 0
+            && self.is_place(frame.steps)
+            && self.row == frame.rows
+        {
+            let position = self.next_position(frame.start);
+            return Some(Row::Skipped { position, why: Skip::Blank });
         }
         None
     }
@@ -295,8 +308,8 @@ impl<'a> Reader<'a> {
             return Row::Skipped { position, why: Skip::NoCall };
         }
         match shape.record(position, value) {
-            Some(record) => Row::Record(record),
-            None => self.fault(position, Reason::RowEmpty, NOTHING_TELLS.to_owned()),
+            Ok(record) => Row::Record(record),
+            Err((reason, message)) => self.fault(position, reason, message.to_owned()),
         }
     }
 
@@ -314,12 +327,14 @@ impl<'a> Reader<'a> {
     fn break_off(&mut self, why: &str) -> Result<Row> {
         let at = self.json.at();
         let record = self.record.depth.checked_sub(1);
-        let start = record.map_or(at, |depth| self.frames[depth].start);
+        // Outside a record, what cannot be read begins it.
+        let word = self.json.start();
+        let lost = if at - word <= RECORD_CAP as u64 { word } else { at };
+        let start = record.map_or(lost, |depth| self.frames[depth].start);
         let reach = at - start <= RECORD_CAP as u64;
         let (end, verbatim);
         if record.map_or(self.frames.is_empty(), |depth| depth == 0) {
-            (end, verbatim) =
-                self.json.resume_at_line(start, if record.is_some() && reach { start } else { at })?;
+            (end, verbatim) = self.json.resume_at_line(start, if reach { start } else { at })?;
             self.frames.clear();
         } else if self.frames.len() < DEPTH_LIMIT {
             let left = self.frames.len() - record.or_else(|| self.container()).unwrap_or(self.frames.len());

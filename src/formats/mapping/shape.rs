@@ -4,6 +4,7 @@ use super::{Mapped, MappingConfig, NamesConfig, SkipConfig, TestConfig};
 use crate::record::card::normal_header;
 use crate::record::document::{Dialect, Layout, LayoutUnusable, RowKind};
 use crate::record::field::Field;
+use crate::record::outcome::Reason;
 use crate::record::raw::{Position, RawRecord, Values};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,6 +28,13 @@ enum Piece {
     /// A member that the object leaves out.
     Blank,
 }
+
+/// Why a row without any text to match is no leg.
+const NOTHING_TELLS: &str = "all columns under match are blank, so that nothing tells this call from others; if such rows \
+                             are no calls, name them under skip in the [[format]]";
+/// Why a row that is no event is none.
+const NO_EVENT: &str = "its event (row_kind) is none of those under events in the [[format]]; add the word there in the \
+                        order in which events happen, or name such rows under skip if they say nothing about a call";
 
 /// The columns of a document.
 pub(super) struct Shape {
@@ -131,16 +139,25 @@ impl Shape {
         })
     }
 
-    /// The record of a row, or `None` where none of the columns that tell rows apart has a text.
+    /// The record of a row, or why it is none.
     pub(super) fn record<'v>(
         &self,
         position: Position,
         value: impl Fn(usize) -> Cow<'v, str>,
-    ) -> Option<RawRecord> {
+    ) -> Result<RawRecord, (Reason, &'static str)> {
         let told_apart = |place: &usize| !value(*place).trim().is_empty();
         if !self.matched.iter().any(told_apart) {
-            return None;
+            return Err((Reason::RowEmpty, NOTHING_TELLS));
         }
+        let record = self.filled(position, value);
+        let family = &record.layout.family;
+        if !family.events.is_empty() && family.event_rank(record.get(Field::RowKind)) == 0 {
+            return Err((Reason::EventUnknown, NO_EVENT));
+        }
+        Ok(record)
+    }
+
+    fn filled<'v>(&self, position: Position, value: impl Fn(usize) -> Cow<'v, str>) -> RawRecord {
         let mut values = Values::default();
         for piece in &self.pieces {
             match piece {
@@ -160,7 +177,7 @@ impl Shape {
                 }),
             }
         }
-        Some(RawRecord::new(Arc::clone(&self.layout), position, &values))
+        RawRecord::new(Arc::clone(&self.layout), position, &values)
     }
 }
 

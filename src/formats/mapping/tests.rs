@@ -242,6 +242,40 @@ fn json_one_after_another_or_in_one_array_and_broken_in_between() {
 }
 
 #[test]
+fn an_empty_array_among_records_is_a_row_without_a_call() {
+    let record = r#"{"Date": "02.03.26", "Time": "10:00", "From": "1", "To": "2", "Minutes": 2}"#;
+    let leg = "Date + Time=02.03.26 10:00 | From=1 | To=2 | Minutes=2 | constant currency=EUR";
+    let told = |config: MappingConfig, text: &str| told(&config, text.as_bytes());
+    let nested = format!("[[{record}],{record},[],[[]],[5]]");
+    let rows = [leg, leg, "skipped Blank", "skipped Blank", "columns_unusable"];
+    assert_eq!(told(carrier(SyntaxConfig::Json(None)), &nested), rows);
+    let text = format!("{{\"calls\":[{record},[],{record}],\"more\":[[]]}}");
+    assert_eq!(told(carrier(json("calls[]")), &text), [leg, "skipped Blank", leg]);
+    assert!(told(carrier(json("calls[]")), r#"{"calls":[]}"#).is_empty());
+}
+
+#[test]
+fn a_line_that_is_no_json_is_kept_from_its_first_word() {
+    let config = carrier(SyntaxConfig::Json(None));
+    let record = r#"{"Date": "02.03.26", "Time": "10:00", "From": "1", "To": "2", "Minutes": 2}"#;
+    for broken in ["not json", "-", "nope{\"To\":\"3\"}", "} x"] {
+        let text = format!("{record}\n{broken}\n{record}\n");
+        let formats = Formats::with([config.clone()]);
+        let format = formats.by_id("carrier").expect("it was added");
+        let mut reader = format.open(&config.dialect(Encoding::Utf8), Box::new(text.as_bytes()));
+        let mut rows = Vec::new();
+        while let Some(row) = reader.next_row().expect("memory cannot fail") {
+            rows.push(row);
+        }
+        let [Row::Record(_), Row::Fault(fault), Row::Record(_)] = rows.as_slice() else {
+            panic!("{broken}: {rows:?}")
+        };
+        assert_eq!(String::from_utf8_lossy(&fault.verbatim), broken);
+        assert_eq!(fault.position.offset, record.len() as u64 + 1, "{broken}");
+    }
+}
+
+#[test]
 fn a_stanza_claims_no_more_surely_than_a_format_of_the_program() {
     let mut config = carrier(SyntaxConfig::Delimited(DELIMITED));
     config.columns = vec![

@@ -164,7 +164,7 @@ impl<'a> Json<'a> {
     /// reading stands. Gives the end of what is passed over and its bytes from `start`, cut at the cap.
     pub fn resume_at_line(&mut self, start: u64, from: u64) -> Result<(u64, Vec<u8>)> {
         self.frames.clear();
-        let line_begins = from == self.at && self.line_begins;
+        let line_begins = from == self.at && self.start == self.at && self.line_begins;
         self.pass_over(start, from, line_begins, |_, line_begins| Ok(line_begins))
     }
 

@@ -10,6 +10,7 @@ use crate::record::document::Encoding;
 use crate::record::raw::Values;
 use memchr::memchr;
 use std::borrow::Cow;
+use std::ops::Range;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quotes {
@@ -241,6 +242,11 @@ impl<'r> Fields<'r> {
     #[inline]
     pub fn bytes(&self, place: usize) -> &'r [u8] {
         self.spans.get(place).map_or(&[], |span| &self.bytes[span.start..span.end])
+    }
+
+    /// Where a field stands in the record as UTF-8, between its quotes.
+    pub fn range(&self, place: usize) -> Option<Range<usize>> {
+        self.spans.get(place).map(|span| span.start..span.end)
     }
 
     /// Whether a field stands in quotes.

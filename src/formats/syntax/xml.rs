@@ -235,6 +235,7 @@ impl<'a> Xml<'a> {
             self.frames.push(Frame { name: name.clone(), start, cut: None });
         }
         if !named {
+            self.name = name;
             return Ok(Event::Begin(Kind::Object));
         }
         self.ready.push((Event::Begin(Kind::Object), String::new()));

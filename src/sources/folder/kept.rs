@@ -8,24 +8,24 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Bookmarks of copied files: printable relative path -> (state, hash). Of each only as much of its hash is held as tells
-/// two apart: a folder may keep a hundred thousand.
+/// Bookmarks of copied files: printable relative path -> (state, hash). A folder may keep a hundred thousand, so that of each
+/// only half as much of its hash is held as tells two apart: a file is known where two of them agree.
 #[derive(Debug, Default)]
-pub(super) struct Kept(HashMap<u128, (u128, u128)>);
+pub(super) struct Kept(HashMap<u64, (u64, u64)>);
 
-fn short(text: &str) -> u128 {
+fn short(text: &str) -> u64 {
     let hash = blake3::hash(text.as_bytes());
-    u128::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
+    u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
 }
 
 impl Kept {
     /// From the bookmarks of the source.
-    pub fn from_bookmarks(known: Vec<(u128, (u128, u128))>) -> Self {
+    pub fn from_bookmarks(known: Vec<(u64, (u64, u64))>) -> Self {
         Self(known.into_iter().collect())
     }
 
     /// What is held of a bookmark.
-    pub fn of_bookmark(key: &str, value: &str) -> Option<(u128, (u128, u128))> {
+    pub fn of_bookmark(key: &str, value: &str) -> Option<(u64, (u64, u64))> {
         let name = short(key.strip_prefix(PREFIX)?);
         let (state, hash) = value.rsplit_once(':')?;
         Some((name, (short(state), short(hash))))

@@ -191,12 +191,14 @@ pub(super) fn is_local(path: &Path) -> bool {
         .is_ok_and(|found| !SHARED.contains(&(found.f_type.cast_unsigned() & 0xffff_ffff)))
 }
 
-/// Waits until `until` or the bell, looking at `stop` often enough that nobody waits for the thread's end.
+/// Waits until `until` or the bell, which also rings for whoever wants the thread to end; looks at `stop` now and then, which
+/// may be true of what nobody rings for. Each look wakes the processor: many folders are quiet all day.
 pub(super) fn wait(bell: &Bell, until: Instant, stop: &dyn Fn() -> bool) {
-    const SLICE: Duration = Duration::from_millis(500);
+    const SLICE: Duration = Duration::from_secs(2);
     while !stop() {
         crate::pulse::beat();
         let left = until.saturating_duration_since(Instant::now());
+        let _waiting = crate::pulse::waiting();
         if left.is_zero() || bell.wait(left.min(SLICE)) {
             return;
         }
