@@ -8,7 +8,7 @@ use crate::formats::Verdict;
 use crate::pipeline::{self, DocumentPreview, PreviewRow};
 use crate::record::delivery::printable;
 use crate::record::document::{DateOrder, Dialect, Encoding, ZoneRule};
-use crate::record::outcome::{Rejection, Skip, brief};
+use crate::record::outcome::{Reason, Rejection, Skip, brief};
 use crate::unpack::ReadSeek;
 use anyhow::Context;
 use jiff::tz::TimeZone;
@@ -228,6 +228,11 @@ fn print_rejection(rejection: &Rejection, screen: &mut Screen) -> anyhow::Result
     let field = rejection.field.as_ref().map(|field| format!(", field {field:?}")).unwrap_or_default();
     // What each format missed was said line by line.
     let message = brief(&rejection.message);
+    // What each format missed was said line by line.
+    let unknown = rejection.reason == Reason::FormatUnknown;
+    let parts = message.split_once(" (").zip(message.rsplit_once("); ")).filter(|_| unknown);
+    let message =
+        &parts.map_or_else(|| message.to_owned(), |((what, _), (_, mend))| format!("{what}; {mend}"));
     let message = format!("{place}{field}: {}: {}", rejection.reason.code(), safe(message));
     toned(Tone::Bad, "rejected", Tone::Plain, &message, screen)?;
     if !rejection.verbatim.is_empty() {

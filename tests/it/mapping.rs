@@ -297,6 +297,31 @@ fn rows_that_are_events_of_a_leg_become_one_row_in_any_order() {
 }
 
 #[test]
+fn the_legs_of_a_call_are_found_by_their_linked_id() {
+    let site = site(
+        "[[format]]\nid = \"linked\"\nmatch = [\"start\", \"caller_number\"]\ndates = \"year-first\"\n\
+         [format.columns]\nstart = \"Began\"\ncaller_number = \"From\"\nlinked_id = \"Call\"\n",
+    );
+    let rows =
+        "Began,From,Call\n2026-03-02 10:00:00,1,a'b\n2026-03-02 10:01:00,2,a'b\n2026-03-02 10:02:00,3,c\n";
+    assert_eq!(import(&site, "linked.csv", rows.as_bytes()), Some(0));
+    let said = |arguments: &[&str]| {
+        let output = site.cdrd(arguments);
+        (
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (legs, _) = said(&["calls", "a'b", "--json"]);
+    let callers: Vec<bool> = legs.lines().map(|leg| leg.contains("\"caller_number\":\"2\"")).collect();
+    assert_eq!(callers, [true, false], "the latest first: {legs}");
+    let (_, filtered) = said(&["calls", "a'b", "--since", "2026-03-03"]);
+    assert!(filtered.contains("the other options leave it out"), "{filtered}");
+    let (_, unknown) = said(&["calls", "a"]);
+    assert!(unknown.contains("there is no such leg"), "{unknown}");
+}
+
+#[test]
 fn the_report_and_the_log_of_one_asterisk_are_the_same_legs() {
     let report = "calldate,clid,src,dst,dcontext,channel,dstchannel,lastapp,lastdata,duration,billsec,disposition,amaflags,\
                   accountcode,uniqueid,userfield\n\
