@@ -84,11 +84,14 @@ impl Missing {
         for (source, origin) in sources(loaded, &self.coverage).into_iter().filter(|_| around.is_some()) {
             let mine = |row: &&Vec<Value>| text(row, "source") == source && text(row, "origin") == origin;
             let documents: Vec<_> = self.coverage.rows.iter().filter(mine).collect();
-            let covered = documents.iter().any(|row| text(row, "relation") == "covers");
+            let has = |relation: &str| documents.iter().any(|row| text(row, "relation") == relation);
+            let covered = has("covers");
+            let between = !covered && has("before") && has("after");
             let documents: Vec<_> =
                 documents.iter().map(|row| json_object(&self.coverage.columns, row)).collect();
             screen.json_value(&json!({
-                "kind": "source", "source": source, "origin": origin, "covered": covered, "documents": documents,
+                "kind": "source", "source": source, "origin": origin, "covered": covered, "between": between,
+                "documents": documents,
             }))?;
         }
         Ok(())
@@ -131,7 +134,11 @@ fn covered(coverage: &Table, source: &str, origin: &str, at: Timestamp) -> (Tone
         );
         return (Tone::Good, "covered", text);
     }
+    // A PBX that sends a file for each call covers single moments: it was heard before and after, and had no such call
+    // or lost it. That is another fault than a sender that fell silent.
+    let between = parts.contains_key("before") && parts.contains_key("after");
     let near: Vec<String> = parts.into_values().rev().flatten().collect();
     let near = if near.is_empty() { "it brought no call at all".to_owned() } else { near.join("; ") };
-    (Tone::Warning, "not covered", format!("{who} brought no call about {}: {near}", written(at)))
+    let start = if between { "between" } else { "not covered" };
+    (Tone::Warning, start, format!("{who} brought no call about {}: {near}", written(at)))
 }

@@ -14,7 +14,12 @@ use crate::record::delivery::{DeliveryId, Spooled};
 use crate::record::outcome::{Actor, Verdict};
 use crate::store::{DeliveryEnd, DeliveryState, DeliverySummary, Pending};
 use jiff::Timestamp;
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
+
+/// Deliveries that the store is told of before their turn: enough that reader and writer need not wait for each other, and
+/// few enough that a store that refuses all is not asked long.
+const AHEAD: usize = 4;
 
 /// A delivery whose every row is on its way into the store.
 struct HandedOver {
@@ -33,13 +38,16 @@ pub(super) fn bring_to_end(
 ) -> Result<Vec<Worked>, PipelineError> {
     let mut group = Group { pipeline, worked: Vec::new(), broken: None };
     let mut handed = Vec::new();
-    let begun: Vec<Begun> = claimed.iter().map(|one| begin(pipeline, one)).collect();
-    for (one, begun) in claimed.iter().zip(begun) {
+    let mut begun = VecDeque::new();
+    let mut next = claimed.iter();
+    for one in claimed {
         if group.broken.is_some() {
             pipeline.parts.intake.release(one.spooled.id)?;
             continue;
         }
-        match hand_over(pipeline, one, begun, stop) {
+        begun.extend(next.by_ref().take(AHEAD - begun.len()).map(|one| begin(pipeline, one)));
+        let told = begun.pop_front().expect("as many were begun as were asked for");
+        match hand_over(pipeline, one, told, stop) {
             Ok(over) => handed.push((one, over)),
             Err(error) => group.failed(&one.spooled, error)?,
         }

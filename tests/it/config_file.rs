@@ -183,7 +183,7 @@ fn described(folder: &Path, key: &str, line: &str) -> Result<Config, Box<dyn std
         _ => ("", named.as_str()),
     };
     let id = required("id", "id = \"another\"");
-    let matched = required("match", "match = [\"start\"]");
+    let matched = required("match", "match = [\"start\", \"caller_number\"]");
     let text = format!("[[format]]\n{id}{matched}{with}{line}\n[format.columns]\n{columns}");
     loaded(folder, &text)
 }

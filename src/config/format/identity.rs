@@ -8,6 +8,8 @@ use crate::record::field::Field;
 
 /// Fields that may name one row.
 const IDS: [Field; 4] = [Field::RecordId, Field::UniqueId, Field::LinkedId, Field::SipCallId];
+/// Fields that may tell the legs of one id apart.
+const INSTANCES: [Field; 2] = [Field::Channel, Field::DstChannel];
 
 pub(super) fn read(stanza: &mut Stanza<'_, '_>, columns: &[ColumnConfig]) -> IdentityConfig {
     if !stanza.has(keys::MATCH) {
@@ -62,8 +64,10 @@ fn told_apart(stanza: &mut Stanza<'_, '_>, lists: &IdentityConfig) {
 /// `sure` and `instance` are ids: rows with the same are the same, whatever else they say.
 fn ids(stanza: &mut Stanza<'_, '_>, lists: &IdentityConfig) {
     for (key, field) in [(keys::SURE, lists.sure), (keys::INSTANCE, lists.instance)] {
+        let names_leg = |field| key == keys::INSTANCE && INSTANCES.contains(&field);
         if let Some(field) = field
             && !IDS.contains(&field)
+            && !names_leg(field)
             && let Some(place) = stanza.place_of(key)
         {
             let names: Vec<&str> = IDS.iter().map(|id| id.name()).collect();

@@ -42,8 +42,25 @@ pub(super) fn recognise(
         members.extend(keys.split_terminator('\0').map(normal_header));
     }
     let (found, lacking) = coverage(config, |name| members.contains(name));
+    let behind = pinned && !head.complete && head.bytes.trim_ascii_start().starts_with(b"{");
     match lacking {
         _ if rows == 0 && reader.reached && pinned => claim(config, dialect, 0, &survey, 0),
+        // Of a quiet day, or an answer that hides a fault: nothing in it tells.
+        _ if rows == 0 && reader.reached => Verdict::refused(
+            "the place of its records is empty, so that nothing tells whose it is; where that is usual, fix the format in the \
+             source",
+        ),
+        // The first record lies behind what may be looked at: a person's word tells that there are any, but not which
+        // order its dates have.
+        _ if rows == 0 && behind && (!config.times.is_empty() || config.date_order.is_some()) => {
+            claim(config, dialect, 0, &survey, 0)
+        }
+        _ if rows == 0 && behind => Verdict::Undecided {
+            reason: Reason::DateOrderUnknown,
+            message: "its first record begins behind the first 64 KiB, which are all that is looked at to see how dates \
+                      are written; write dates = \"day-first\", \"month-first\" or their layout in the stanza"
+                .to_owned(),
+        },
         _ if rows == 0 => Verdict::refused("no object stands where the stanza says that records are"),
         Some(field) => Verdict::refused(format!("no object has the member for {}", field.name())),
         None if found * 2 < config.columns.len() => {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::formats::{Claim, Formats, Head, Row, Verdict};
 use crate::record::cdr::Disposition;
-use crate::record::document::{Dialect, Encoding, LengthUnit};
+use crate::record::document::{DateOrder, Dialect, Encoding, LengthUnit};
 use crate::record::field::Field;
 use crate::record::outcome::{Reason, VERBATIM_CAP};
 use proptest::prelude::*;
@@ -222,6 +222,25 @@ fn json_at_a_path_with_members_inside_members() {
 }
 
 #[test]
+fn records_behind_what_may_be_looked_at_are_read_where_a_person_says_so() {
+    let mut config = carrier(json("calls[]"));
+    let begin = Head { bytes: br#" {"users": ["a", "b", "#, complete: false, name: "a" };
+    let verdict = |config: &MappingConfig, pinned: bool| {
+        let formats = Formats::with([config.clone()]);
+        let format = formats.by_id("carrier").expect("it was added");
+        if pinned { format.recognise_pinned(&begin) } else { format.recognise(&begin) }
+    };
+    assert!(matches!(verdict(&config, false), Verdict::Refused { .. }));
+    assert!(matches!(verdict(&config, true), Verdict::Claimed(_)));
+    // Nothing shows the order of their dates.
+    config.times.clear();
+    let undecided = Reason::DateOrderUnknown;
+    assert!(matches!(verdict(&config, true), Verdict::Undecided { reason, .. } if reason == undecided));
+    config.date_order = Some(DateOrder::DayFirst);
+    assert!(matches!(verdict(&config, true), Verdict::Claimed(_)));
+}
+
+#[test]
 fn json_one_after_another_or_in_one_array_and_broken_in_between() {
     let config = carrier(SyntaxConfig::Json(None));
     let record = |to: u32| {
@@ -305,7 +324,7 @@ fn days_and_months_that_nothing_decides_are_not_guessed() {
     };
     assert_eq!(reason, Reason::DateOrderUnknown);
     assert!(message.contains("dates = \"day-first\""));
-    config.date_order = Some(crate::record::document::DateOrder::MonthFirst);
+    config.date_order = Some(DateOrder::MonthFirst);
     assert!(matches!(asked(config, text, true), Verdict::Claimed(_)));
 }
 

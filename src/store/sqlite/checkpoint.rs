@@ -58,7 +58,7 @@ impl Drop for Checkpointer {
 
 fn run(options: &SqliteConnectOptions, handle: &Handle, woken: &Receiver<()>) {
     let path = printable(options.get_filename().as_os_str().as_bytes());
-    let mut told = false;
+    let mut told: Option<String> = None;
     let mut log = options.get_filename().as_os_str().to_owned();
     log.push("-wal");
     let log = PathBuf::from(log);
@@ -67,7 +67,7 @@ fn run(options: &SqliteConnectOptions, handle: &Handle, woken: &Receiver<()>) {
     loop {
         // What failed is tried again even if nothing more is written.
         let waiting = pulse::waiting();
-        let ended = if told {
+        let ended = if told.is_some() {
             woken.recv_timeout(AGAIN) == Err(RecvTimeoutError::Disconnected)
         } else {
             woken.recv().is_err()
@@ -81,18 +81,17 @@ fn run(options: &SqliteConnectOptions, handle: &Handle, woken: &Receiver<()>) {
             let waiting = pulse::waiting();
             let done = handle.block_on(checkpoint(options, &mut connection));
             drop(waiting);
-            if let Err(error) = &done {
-                // Not fatal: rows are safe in the log, which goes on growing.
-                if !told {
-                    let error = super::of_sqlx(&path, error);
+            let failed = done.err().map(|error| super::of_sqlx(&path, &error).to_string());
+            if let Some(error) = &failed {
+                // Not fatal: rows are safe in the log, which goes on growing. Said once, until another cause holds it up.
+                if told.as_ref() != Some(error) {
                     tracing::warn!("the write-ahead log stays and grows: {error}");
                 }
                 connection = None;
-            }
-            if told && done.is_ok() {
+            } else if told.is_some() {
                 tracing::info!("the write-ahead log is moved into {path} again");
             }
-            told = done.is_err();
+            told = failed;
             std::thread::sleep(PAUSE);
         }
     }
