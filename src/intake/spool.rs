@@ -425,10 +425,12 @@ impl Intake {
         })
     }
 
-    /// What is not yet retired, summed up for each source that has some.
+    /// What is still to be stored, summed up for each source that has some. A file that is followed and rests, all of it
+    /// stored, is none of it.
     pub fn waiting(&self) -> Result<Vec<Backlog>, IntakeError> {
         let rows = self.read(|db| {
-            let sum = "SELECT source, count(*), sum(bytes), min(received_at) FROM receipt GROUP BY source";
+            let sum = "SELECT source, count(*), sum(bytes), min(received_at) FROM receipt WHERE state <> 'unfinished'
+                        GROUP BY source";
             db.all(sum, &[], |row| (row.string(0), row.int(1), row.int(2), row.string(3)))
         })?;
         rows.into_iter()

@@ -66,6 +66,9 @@ fn a_new_line_is_a_row_and_a_half_one_is_none_yet() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("Master.csv from pbx-file since"), "{said}");
     assert!(said.contains("waiting    nothing"), "{said}");
+    let works = bench.works.as_ref().expect("started");
+    let waiting = works.storing.intake.waiting().expect("the spool is ours");
+    assert_eq!(waiting, [], "all of it is stored");
 }
 
 #[test]
