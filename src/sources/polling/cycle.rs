@@ -68,7 +68,9 @@ impl<S: System> Poller<S> {
         let Some(refusal) = kept.and_then(|kept| serde_json::from_str::<Refusal>(&kept).ok()) else {
             return Ok(());
         };
-        let others = self.system.credentials() != refusal.credentials;
+        // A password file that cannot be read for a moment is no other password.
+        let now = self.system.credentials();
+        let others = now.is_some() && now != refusal.credentials;
         let last = refusal.tries_left.is_some_and(|left| left <= 1);
         if others || (woken && !last) {
             return self.keep(REFUSED, "");
