@@ -42,7 +42,7 @@ pub type Done = (Result<(), Fault>, Answer);
 
 /// Something to do inside a transaction.
 pub struct Work {
-    /// The step; runs under a savepoint.
+    /// The step; runs under a savepoint, unless its failure takes the whole transaction back (see `Writer::perform`).
     pub step: Box<dyn FnOnce(&mut Database<'_>) -> Done + Send>,
     /// Answers instead of the step when the step cannot even be begun.
     pub refuse: Answer,
